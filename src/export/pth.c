@@ -1,5 +1,5 @@
-/* State dict into PyTorch's zip format. The archive is built in memory by libzip and then written like
- * every other file: beside its place, synced, renamed. */
+/* State dict into PyTorch's zip format. The archive is built in memory by libzip and then written
+ * like every other file: beside its place, synced, renamed. */
 #include "export/pth.h"
 
 #include <stdio.h>
@@ -90,13 +90,25 @@ static void put_state(text *t, const char *const *names, const pq_tensor *tensor
 {
     put(t, "\x80\2", 2);
     put_op(t, "ctorch._utils\n_rebuild_tensor_v2\n");
-    put(t, "q\0" "0", 3);
+    put(t,
+        "q\0"
+        "0",
+        3);
     put_op(t, "ctorch\nFloatStorage\n");
-    put(t, "q\1" "0", 3);
+    put(t,
+        "q\1"
+        "0",
+        3);
     put_string(t, "storage");
-    put(t, "q\2" "0", 3);
+    put(t,
+        "q\2"
+        "0",
+        3);
     put_string(t, "cpu");
-    put(t, "q\3" "0", 3);
+    put(t,
+        "q\3"
+        "0",
+        3);
     put_op(t, "ccollections\nOrderedDict\n");
     put(t, "q\4)R(", 5);
     for (size_t i = 0; i < n; i++) {

@@ -8,7 +8,8 @@ static bool same_shape(const pq_graph *g, const pq_node *n)
     return x->shape.rank > 0 && x->dtype == y->dtype && pq_shape_equal(&x->shape, &y->shape);
 }
 
-/* Its output is its first input. Shapes decide only where they are known (rank 0 may be unknown). */
+/* Its output is its first input. Shapes decide only where they are known (rank 0 may be unknown).
+ */
 static bool changes_nothing(const pq_graph *g, const pq_node *n)
 {
     switch (n->op) {

@@ -54,8 +54,8 @@ static void fold_values(float *w, float *b, const pq_graph *g, const pq_node *co
     const int64_t window = s->dim[2] * s->dim[3], groups = conv->attr.window.groups;
     for (int64_t o = 0; o < n_out; o++) {
         const double scale = (double)gamma[o] / sqrt((double)var[o] + (double)bn->attr.eps);
-        b[o] = (float)((double)beta[o] +
-                       ((old_b ? (double)old_b[o] : 0.0) - (double)mean[o]) * scale);
+        b[o] =
+            (float)((double)beta[o] + ((old_b ? (double)old_b[o] : 0.0) - (double)mean[o]) * scale);
         if (conv->op == PQ_OP_CONV) {
             const int64_t row = s->dim[1] * window;
             for (int64_t i = o * row; i < (o + 1) * row; i++)
@@ -65,8 +65,7 @@ static void fold_values(float *w, float *b, const pq_graph *g, const pq_node *co
         const int64_t rows = s->dim[0] / groups, group = o / s->dim[1], column = o % s->dim[1];
         for (int64_t r = group * rows; r < (group + 1) * rows; r++) {
             const int64_t from = (r * s->dim[1] + column) * window;
-            for (int64_t i = from; i < from + window; i++)
-                w[i] = (float)((double)old_w[i] * scale);
+            for (int64_t i = from; i < from + window; i++) w[i] = (float)((double)old_w[i] * scale);
         }
     }
 }

@@ -1,5 +1,6 @@
-/* Space to depth, written as slices and a concatenation, into Focus. Exporters write each quarter as one
- * slice of two dimensions or as two slices of one, so chains of slices are followed to their source. */
+/* Space to depth, written as slices and a concatenation, into Focus. Exporters write each quarter
+ * as one slice of two dimensions or as two slices of one, so chains of slices are followed to their
+ * source. */
 #include "pass/edit.h"
 
 /* Pixel (y, x) of what v is comes from (y * step + begin, …) of the source. */

@@ -11,9 +11,12 @@ static const struct {
     const char *name;
     pass_fn run;
 } passes[] = {
-    {"fold_constants", pq_pass_fold_constants}, {"dead_code", pq_pass_dead_code},
-    {"fold_bn", pq_pass_fold_bn},               {"reparam", pq_pass_reparam},
-    {"fuse_focus", pq_pass_fuse_focus},         {"fuse_act", pq_pass_fuse_act},
+    {"fold_constants", pq_pass_fold_constants},
+    {"dead_code", pq_pass_dead_code},
+    {"fold_bn", pq_pass_fold_bn},
+    {"reparam", pq_pass_reparam},
+    {"fuse_focus", pq_pass_fuse_focus},
+    {"fuse_act", pq_pass_fuse_act},
 };
 
 pq_status pq_pass_all(pq_ctx *ctx, pq_graph *g)

@@ -1,6 +1,7 @@
 /* Parallel convolutions of one input, summed, into one (RepVGG). Works pairwise, so a chain of sums
- * collapses step by step; batch norms behind the branches are folded before (fold_bn). The widest convolution
- * stays: its name, type and quant_index are those of the result, the value keeps the sum's name. */
+ * collapses step by step; batch norms behind the branches are folded before (fold_bn). The widest
+ * convolution stays: its name, type and quant_index are those of the result, the value keeps the
+ * sum's name. */
 #include <math.h>
 #include <string.h>
 
@@ -51,8 +52,8 @@ static bool read_branch(branch *b, const pq_graph *g, pq_value_id v)
 
 static bool is_conv(const branch *b) { return b->node->op == PQ_OP_CONV; }
 
-/* The narrow kernel lies inside the wide one and both see the same pixels: with offset d in the wide
- * kernel, pad_wide - pad_narrow = d before and kernel_wide - kernel_narrow - d after. */
+/* The narrow kernel lies inside the wide one and both see the same pixels: with offset d in the
+ * wide kernel, pad_wide - pad_narrow = d before and kernel_wide - kernel_narrow - d after. */
 static bool fits(const branch *wide, const branch *narrow)
 {
     const pq_window *w = &wide->node->attr.window;

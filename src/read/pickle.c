@@ -1,9 +1,10 @@
-/* A pickle machine that cannot run code: opcodes as in CPython's pickletools, a table of known globals.
- * It has no recursion; every array is bounded by the length of the pickle. */
+/* A pickle machine that cannot run code: opcodes as in CPython's pickletools, a table of known
+ * globals. It has no recursion; every array is bounded by the length of the pickle. */
 #include "read/pickle.h"
 
 #include <ctype.h>
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -87,9 +88,9 @@ static pq_status bad(machine *m, pq_status st, const char *fmt, ...)
 
 const char *pq_py_kind_name(pq_py_kind kind)
 {
-    static const char *const name[] = {"None",     "a boolean", "an integer",   "a float",
-                                       "a string", "bytes",     "a tuple",      "a list",
-                                       "a dictionary", "a global", "a storage", "a tensor"};
+    static const char *const name[] = {"None",         "a boolean", "an integer", "a float",
+                                       "a string",     "bytes",     "a tuple",    "a list",
+                                       "a dictionary", "a global",  "a storage",  "a tensor"};
     return (size_t)kind < sizeof name / sizeof *name ? name[kind] : "?";
 }
 
@@ -109,6 +110,7 @@ const pq_py *pq_py_get(const pq_py *d, const char *key)
 
 static pq_status take(machine *m, const uint8_t **out, uint64_t n)
 {
+    *out = NULL;
     if (n > m->n - m->at)
         return BAD(m, "truncated: %llu bytes wanted, %zu left", (unsigned long long)n,
                    m->n - m->at);
@@ -130,6 +132,8 @@ static pq_status take_uint(machine *m, uint64_t *out, size_t n)
 /* The rest of the line, without its newline. */
 static pq_status take_line(machine *m, const char **out, size_t *n)
 {
+    *out = NULL;
+    *n = 0;
     const char *p = (const char *)m->data + m->at;
     const char *end = memchr(p, '\n', m->n - m->at);
     if (!end) return BAD(m, "truncated: no end of line");
@@ -159,6 +163,7 @@ static size_t floor_of(const machine *m) { return m->n_marks ? m->mark[m->n_mark
 
 static pq_status pop(machine *m, pq_py **out)
 {
+    *out = NULL;
     if (m->n_stack <= floor_of(m)) return BAD(m, "opcode 0x%02x: empty stack", m->data[m->op_at]);
     *out = m->stack[--m->n_stack];
     return PQ_OK;
@@ -188,6 +193,8 @@ static pq_status push_mark(machine *m)
 /* The items above the last mark; they stay valid until the next push. */
 static pq_status pop_mark(machine *m, pq_py ***items, size_t *n)
 {
+    *items = NULL;
+    *n = 0;
     if (!m->n_marks) return BAD(m, "opcode 0x%02x: no mark", m->data[m->op_at]);
     size_t from = m->mark[--m->n_marks];
     *items = m->stack + from;
@@ -485,8 +492,7 @@ static pq_status op_persid(machine *m)
     pq_py *const *a = v->u.seq.item;
     if (v->kind != PQ_PY_TUPLE || v->u.seq.n < 5 || a[0]->kind != PQ_PY_STR ||
         strcmp(a[0]->u.str.s, "storage") != 0 || a[1]->kind != PQ_PY_GLOBAL ||
-        known[a[1]->u.i].what != CALL_STORAGE || a[2]->kind != PQ_PY_STR ||
-        a[4]->kind != PQ_PY_INT)
+        known[a[1]->u.i].what != CALL_STORAGE || a[2]->kind != PQ_PY_STR || a[4]->kind != PQ_PY_INT)
         return BAD(m, "persistent id is not ('storage', type, key, location, elements)");
     if (a[2]->u.str.n != strlen(a[2]->u.str.s) || a[4]->u.i < 0)
         return BAD(m, "storage '%s' of %lld elements", a[2]->u.str.s, (long long)a[4]->u.i);

@@ -1,7 +1,9 @@
-/** @file pickle.h  Restricted pickle machine: plain containers, numbers, strings and tensors, never code.
+/** @file pickle.h  Restricted pickle machine: plain containers, numbers, strings and tensors, never
+ * code.
  *
  *  Only the globals that torch.save writes for tensors are known (see the table in pickle.c); any
- *  other is refused by name where it appears, so nothing a file says is ever executed. Protocols 0 to 5.
+ *  other is refused by name where it appears, so nothing a file says is ever executed. Protocols 0
+ * to 5.
  */
 #ifndef PQ_READ_PICKLE_H
 #define PQ_READ_PICKLE_H
@@ -59,7 +61,8 @@ typedef struct pq_py_tensor {
 } pq_py_tensor;
 
 /** Run a pickle. The root and all below it live in the arena; containers may contain themselves.
- *  Errors: FORMAT (byte offset, what is wrong), UNSUPPORTED (a global by name, an opcode), NOMEM. */
+ *  Errors: FORMAT (byte offset, what is wrong), UNSUPPORTED (a global by name, an opcode), NOMEM.
+ */
 PQ_MUST_USE pq_status pq_pickle_load(pq_ctx *ctx, const pq_py **out, pq_arena *arena,
                                      const void *data, size_t bytes);
 /** Value of a string key (the last one set), NULL where d is no dictionary or lacks it. */

@@ -173,9 +173,9 @@ static pq_status check_byteorder(pq_ctx *ctx, pq_state *s)
     if (!pq_zip_has(s->zip, path)) goto out; /* not written before PyTorch 2.1: little */
     PQ_TRY(pq_zip_read(ctx, &b, s->zip, path));
     if (pq_buf_bytes(b) != 6 || memcmp(pq_buf_data(b), "little", 6) != 0)
-        st = pq_fail(ctx, PQ_E_UNSUPPORTED, "byte order '%.*s', expected 'little'",
-                     pq_buf_bytes(b) < 20 ? (int)pq_buf_bytes(b) : 20,
-                     (const char *)pq_buf_data(b));
+        st =
+            pq_fail(ctx, PQ_E_UNSUPPORTED, "byte order '%.*s', expected 'little'",
+                    pq_buf_bytes(b) < 20 ? (int)pq_buf_bytes(b) : 20, (const char *)pq_buf_data(b));
 out:
     pq_buf_unref(b);
     pq_free(path);
@@ -329,10 +329,9 @@ static pq_status check_extent(pq_ctx *ctx, const pq_state_entry *e, int64_t n, i
         over |= __builtin_mul_overflow(e->shape.dim[i] - 1, e->stride[i], &reach) ||
                 __builtin_add_overflow(last, reach, &last);
     if (n < 0 || over || (n && last >= room) || e->offset > room)
-        return pq_fail(ctx, PQ_E_FORMAT,
-                       "shape %s at element %lld lies outside its storage of %lld elements",
-                       pq_shape_text(&e->shape, text, sizeof text), (long long)e->offset,
-                       (long long)room);
+        return pq_fail(
+            ctx, PQ_E_FORMAT, "shape %s at element %lld lies outside its storage of %lld elements",
+            pq_shape_text(&e->shape, text, sizeof text), (long long)e->offset, (long long)room);
     if (n > room)
         return pq_fail(ctx, PQ_E_UNSUPPORTED,
                        "an expanded tensor: %lld elements over a storage of %lld", (long long)n,

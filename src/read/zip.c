@@ -76,19 +76,20 @@ static pq_status check_stat(pq_ctx *ctx, const zip_stat_t *s, const char *name, 
     if ((s->valid & ZIP_STAT_ENCRYPTION_METHOD) && s->encryption_method != ZIP_EM_NONE)
         return pq_fail(ctx, PQ_E_UNSUPPORTED, "zip member '%s': encrypted", name);
     if (s->comp_method != ZIP_CM_STORE && s->comp_method != ZIP_CM_DEFLATE)
-        return pq_fail(ctx, PQ_E_UNSUPPORTED,
-                       "zip member '%s': compression method %d, expected 0 (stored) or 8 (deflated)",
-                       name, s->comp_method);
+        return pq_fail(
+            ctx, PQ_E_UNSUPPORTED,
+            "zip member '%s': compression method %d, expected 0 (stored) or 8 (deflated)", name,
+            s->comp_method);
     if (s->comp_size > file_bytes)
-        return pq_fail(ctx, PQ_E_FORMAT, "zip member '%s': claims %llu bytes in a file of %zu", name,
-                       (unsigned long long)s->comp_size, file_bytes);
+        return pq_fail(ctx, PQ_E_FORMAT, "zip member '%s': claims %llu bytes in a file of %zu",
+                       name, (unsigned long long)s->comp_size, file_bytes);
     /* comp_size is bounded by the file, so the product cannot overflow for any real file. */
     const zip_uint64_t most =
         s->comp_method == ZIP_CM_STORE ? s->comp_size : s->comp_size * MAX_RATIO + SLACK;
     if (s->size > most || s->size > SIZE_MAX)
         return pq_fail(ctx, PQ_E_FORMAT,
-                       "zip member '%s': claims %llu bytes out of %llu, at most %llu can come", name,
-                       (unsigned long long)s->size, (unsigned long long)s->comp_size,
+                       "zip member '%s': claims %llu bytes out of %llu, at most %llu can come",
+                       name, (unsigned long long)s->size, (unsigned long long)s->comp_size,
                        (unsigned long long)most);
     return PQ_OK;
 }

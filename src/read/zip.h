@@ -19,9 +19,9 @@ size_t pq_zip_count(const pq_zip *z);
 /** Borrowed name of member i, NULL where it has none. */
 const char *pq_zip_name(const pq_zip *z, size_t i);
 bool pq_zip_has(const pq_zip *z, const char *name);
-/** The member's bytes in a fresh buffer (drop it with pq_buf_unref). Errors: FORMAT (no such member, truncated,
- *  wrong checksum, a size that the compressed bytes cannot give), UNSUPPORTED (encrypted, foreign
- *  compression), NOMEM. */
+/** The member's bytes in a fresh buffer (drop it with pq_buf_unref). Errors: FORMAT (no such
+ * member, truncated, wrong checksum, a size that the compressed bytes cannot give), UNSUPPORTED
+ * (encrypted, foreign compression), NOMEM. */
 PQ_MUST_USE pq_status pq_zip_read(pq_ctx *ctx, pq_buf **out, pq_zip *z, const char *name);
 
 #endif

@@ -60,8 +60,7 @@ static pq_value_id weight(builder *b, const char *key, const char *called, const
         b->st = pq_fail(b->ctx, PQ_E_FORMAT, "key '%s': elements are %s, expected float", key,
                         pq_dtype_name(e->dtype));
     if (b->st == PQ_OK) b->st = pq_state_tensor(b->ctx, &t, b->s, e);
-    if (b->st == PQ_OK)
-        b->st = pq_graph_add_const(b->ctx, &id, b->g, called, PQ_F32, want, t.buf);
+    if (b->st == PQ_OK) b->st = pq_graph_add_const(b->ctx, &id, b->g, called, PQ_F32, want, t.buf);
     pq_tensor_clear(&t);
     return id;
 }
@@ -187,8 +186,8 @@ static pq_value_id module(builder *b, pq_value_id x, const char *called)
         if (m->kind == PQ_DAMO_REP) return rep_module(b, x, m, i);
         if (m->kind == PQ_DAMO_POOL) return pool_module(b, x, m, i);
         /* Without batch norm, but with a bias: the head, or a checkpoint saved after folding. */
-        const bool bias = !m->bn || (!has(b, name("%s.weight", m->bn).s) &&
-                                     has(b, name("%s.bias", called).s));
+        const bool bias =
+            !m->bn || (!has(b, name("%s.weight", m->bn).s) && has(b, name("%s.bias", called).s));
         x = conv_node(b, x, called, called, m, m->kernel, bias);
         number(b, i);
         return bias ? x : bn_node(b, x, m->bn, m->out);
@@ -240,12 +239,12 @@ static pq_value_id spp(builder *b, pq_value_id x, const char *parent)
 
 static pq_value_id stem(builder *b, pq_value_id x)
 {
-    const label l = name(b->net.kind == PQ_DAMO_CSP ? "backbone.csp_stage.0"
-                                                    : "backbone.block_list.0");
+    const label l =
+        name(b->net.kind == PQ_DAMO_CSP ? "backbone.csp_stage.0" : "backbone.block_list.0");
     const pq_op op = b->net.kind == PQ_DAMO_RES ? PQ_OP_RELU : PQ_OP_SILU;
     if (!b->net.focus) return conv_act(b, x, l.s, "conv.conv1", op);
-    x = node(b, name("%s.focus", l.s).s, PQ_OP_FOCUS, NULL, &x, 1,
-             name("%s.focus.output", l.s).s, NULL);
+    x = node(b, name("%s.focus", l.s).s, PQ_OP_FOCUS, NULL, &x, 1, name("%s.focus.output", l.s).s,
+             NULL);
     return conv_act(b, x, l.s, "conv.conv", op);
 }
 
@@ -277,7 +276,8 @@ static pq_value_id csp_stage(builder *b, pq_value_id x, int stage)
     in[1] = conv_act(b, x, name("%s.conv_shortcut", l.s).s, "conv.conv1", PQ_OP_RELU);
     in[0] = conv_act(b, x, name("%s.conv_start", l.s).s, "conv.conv1", PQ_OP_RELU);
     for (int64_t i = 0; i < b->net.stage[stage].blocks; i++)
-        in[0] = res_block(b, in[0], name("%s.convstem.%d", l.s, (int)i).s, PQ_OP_SILU, half, half, 1);
+        in[0] =
+            res_block(b, in[0], name("%s.convstem.%d", l.s, (int)i).s, PQ_OP_SILU, half, half, 1);
     x = concat(b, in, 2, l.s);
     return conv_act(b, x, name("%s.conv_fuse", l.s).s, "conv.conv1", PQ_OP_RELU);
 }
@@ -348,7 +348,8 @@ static void neck(builder *b, pq_value_id x[3])
     x[0] = x5;
 }
 
-/* The learnt factor of a level; a scalar, or one element, according to the version that saved it. */
+/* The learnt factor of a level; a scalar, or one element, according to the version that saved it.
+ */
 static pq_value_id scaled(builder *b, pq_value_id x, int level)
 {
     const label l = name("head.scales.%d", level), key = name("%s.scale", l.s);

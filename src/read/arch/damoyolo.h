@@ -1,7 +1,7 @@
 /** @file damoyolo.h  DAMO-YOLO from a bare state dict: TinyNAS backbone, GiraffeNeckV2, ZeroHead.
  *
- *  The structure is recognised from keys and shapes. Facts: the modules of damo/base_models, configs/
- *  and nas_backbones/ of tinyvision/DAMO-YOLO. */
+ *  The structure is recognised from keys and shapes. Facts: the modules of damo/base_models,
+ * configs/ and nas_backbones/ of tinyvision/DAMO-YOLO. */
 #ifndef PQ_READ_ARCH_DAMOYOLO_H
 #define PQ_READ_ARCH_DAMOYOLO_H
 
@@ -10,12 +10,12 @@
 
 /**
  * The network in its training form: RepConv as parallel convolutions with batch norms and a sum,
- * activations as nodes, so that the passes do the fusing. Nodes have the original's module names; the
- * 3x3 branch of a RepConv is already called `….rbr_reparam`, which the fused convolution keeps.
- * quant_index is the original's order of registration. Input "images" [n, 3, h, w], outputs "scores"
- * [n, anchors, classes] and "boxes" [n, anchors, 4] (x1 y1 x2 y2, pixels). Shapes are inferred.
- * Memory: *out is yours.  Errors: UNSUPPORTED (no DAMO-YOLO); FORMAT (a key missing or misshapen, with
- * both shapes); INVALID (config disagrees, input size no multiple of 32); NOMEM.
+ * activations as nodes, so that the passes do the fusing. Nodes have the original's module names;
+ * the 3x3 branch of a RepConv is already called `….rbr_reparam`, which the fused convolution keeps.
+ * quant_index is the original's order of registration. Input "images" [n, 3, h, w], outputs
+ * "scores" [n, anchors, classes] and "boxes" [n, anchors, 4] (x1 y1 x2 y2, pixels). Shapes are
+ * inferred. Memory: *out is yours.  Errors: UNSUPPORTED (no DAMO-YOLO); FORMAT (a key missing or
+ * misshapen, with both shapes); INVALID (config disagrees, input size no multiple of 32); NOMEM.
  */
 PQ_MUST_USE pq_status pq_damoyolo_read(pq_ctx *ctx, pq_graph **out, pq_state *s,
                                        const pq_read_opts *opts);
@@ -65,8 +65,9 @@ typedef struct pq_damo_plan {
 /** Fill plan (zeroed; strings in the arena; release m with pq_free). Errors: NOMEM. */
 PQ_MUST_USE pq_status pq_damo_plan_make(pq_ctx *ctx, pq_damo_plan *plan, pq_arena *arena,
                                         const pq_damo_net *net);
-/** Which net the state dict is: a known one if its convolutions fit best, else the structure that the
- *  shapes tell. config: NULL or what the user says it is. Errors: UNSUPPORTED, INVALID, NOMEM. */
+/** Which net the state dict is: a known one if its convolutions fit best, else the structure that
+ * the shapes tell. config: NULL or what the user says it is. Errors: UNSUPPORTED, INVALID, NOMEM.
+ */
 PQ_MUST_USE pq_status pq_damo_recognise(pq_ctx *ctx, pq_damo_net *out, const pq_state *s,
                                         const char *config);
 
@@ -86,7 +87,8 @@ static inline int64_t pq_damo_stride(const pq_damo_net *net, int stage)
 {
     return net->kind != PQ_DAMO_CSP && stage == 3 ? 1 : 2;
 }
-/** res and mob: position of block b in its stage's list; the SPP stands second in the last stage. */
+/** res and mob: position of block b in its stage's list; the SPP stands second in the last stage.
+ */
 static inline int64_t pq_damo_block_at(const pq_damo_net *net, int stage, int64_t b)
 {
     return stage == net->n_stages - 1 && b > 0 ? b + 1 : b;

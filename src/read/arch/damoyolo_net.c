@@ -6,8 +6,9 @@
 #include "base/file.h"
 #include "read/arch/damoyolo.h"
 
-/* configs/damoyolo_*.py and nas_backbones/*.txt. csp stages hold L - 1 blocks (stride 2), the third
- * joins two structures. mob's inner widths: out * (3.5 + stage / 2), rounded up to 8. */
+/* From the original's configs and nas_backbones folders. csp stages hold L - 1 blocks (stride 2),
+ * the third joins two structures. mob's inner widths: out * (3.5 + stage / 2), rounded up to 8. */
+/* clang-format off */
 static const pq_damo_net nets[] = {
     {"DAMO-YOLO-T", "damoyolo_tinynasL20_T", "tinynas_L20_k1kx.txt", PQ_DAMO_RES, true, 24, 5,
      {{64, 24, 2}, {96, 64, 2}, {192, 96, 2}, {192, 152, 2}, {384, 192, 1}},
@@ -34,6 +35,7 @@ static const pq_damo_net nets[] = {
      {{40, 144, 2}, {80, 320, 2}, {112, 504, 2}, {112, 560, 2}, {160, 880, 1}},
      1, {64, 128, 256}, 2, 3.0, 3, 80, 7},
 };
+/* clang-format on */
 enum { N_NETS = sizeof nets / sizeof *nets };
 
 /* ---- the list of operators ---- */
@@ -148,8 +150,8 @@ static void plan_csp_stage(planner *p, int stage, int64_t in)
 static void plan_backbone(planner *p)
 {
     const pq_damo_net *net = p->net;
-    const char *first = net->kind == PQ_DAMO_CSP ? "backbone.csp_stage.0.conv"
-                                                 : "backbone.block_list.0.conv";
+    const char *first =
+        net->kind == PQ_DAMO_CSP ? "backbone.csp_stage.0.conv" : "backbone.block_list.0.conv";
     if (net->focus)
         conv(p, first, "conv", "bn", net->stem, 12, 3, 1, 1);
     else
@@ -301,10 +303,8 @@ static void derive_stage(pq_damo_net *net, const pq_state *s, int i)
     snprintf(base, sizeof base,
              csp ? "backbone.csp_stage.%d.convstem" : "backbone.block_list.%d.block_list", i + 1);
     for (int64_t b = 0; b < 100; b++) {
-        snprintf(name, sizeof name, "%s.%d", base,
-                 (int)(csp ? b : pq_damo_block_at(net, i, b)));
-        const pq_state_entry *e =
-            find(s, mob ? "%s.conv.0.weight" : "%s.conv1.conv1.weight", name);
+        snprintf(name, sizeof name, "%s.%d", base, (int)(csp ? b : pq_damo_block_at(net, i, b)));
+        const pq_state_entry *e = find(s, mob ? "%s.conv.0.weight" : "%s.conv1.conv1.weight", name);
         if (!e) break;
         if (b == 0) {
             net->stage[i].btn = dim_of(e, 0);
@@ -422,14 +422,15 @@ static pq_status kind_of(pq_ctx *ctx, pq_damo_kind *kind, const pq_state *s)
                        "'backbone.block_list.…' or 'backbone.csp_stage.…'",
                        pq_state_count(s), pq_state_at(s, 0)->name);
     if (has_prefix(s, "head.cls_convs.") || has_prefix(s, "head.reg_convs."))
-        return pq_fail(ctx, PQ_E_UNSUPPORTED,
-                       "a head with stacked convolutions ('head.cls_convs.…'), expected a ZeroHead");
+        return pq_fail(
+            ctx, PQ_E_UNSUPPORTED,
+            "a head with stacked convolutions ('head.cls_convs.…'), expected a ZeroHead");
     return PQ_OK;
 }
 
 pq_status pq_damo_recognise(pq_ctx *ctx, pq_damo_net *out, const pq_state *s, const char *config)
 {
-    pq_damo_kind kind;
+    pq_damo_kind kind = PQ_DAMO_RES;
     pq_damo_net own;
     size_t best = 0, n, total;
     pq_status st = kind_of(ctx, &kind, s);
