@@ -66,51 +66,57 @@ static void put_tuple(text *t, const int64_t *v, int n)
     put_op(t, "t");
 }
 
-/* Memo 0 _rebuild_tensor_v2, 1 FloatStorage, 2 'storage', 3 'cpu', 4 OrderedDict. */
+/* What every tensor mentions: written out and put into the memo by the first, taken from there by
+ * the rest (torch's restricted unpickler has no POP, so nothing can be prepared in front). */
+typedef enum shared { REBUILD, STORAGE, FLOAT_STORAGE, CPU, ORDERED_DICT } shared;
+
+static void put_shared(text *t, bool first, shared what)
+{
+    const char slot = (char)what;
+    if (first) {
+        switch (what) {
+        case REBUILD: put_op(t, "ctorch._utils\n_rebuild_tensor_v2\n"); break;
+        case STORAGE: put_string(t, "storage"); break;
+        case FLOAT_STORAGE: put_op(t, "ctorch\nFloatStorage\n"); break;
+        case CPU: put_string(t, "cpu"); break;
+        case ORDERED_DICT: put_op(t, "ccollections\nOrderedDict\n"); break;
+        }
+    }
+    put_op(t, first ? "q" : "h");
+    put(t, &slot, 1);
+}
+
 static void put_tensor(text *t, size_t index, const pq_tensor *x)
 {
     char key[32];
     int64_t stride[PQ_MAX_RANK], step = 1;
+    const bool first = index == 0;
     snprintf(key, sizeof key, "%zu", index);
     for (int i = x->shape.rank - 1; i >= 0; i--) {
         stride[i] = step;
         step *= x->shape.dim[i] ? x->shape.dim[i] : 1;
     }
-    put(t, "h\0((h\2h\1", 8); /* _rebuild_tensor_v2 ( ( 'storage' FloatStorage */
+    put_shared(t, first, REBUILD);
+    put_op(t, "((");
+    put_shared(t, first, STORAGE);
+    put_shared(t, first, FLOAT_STORAGE);
     put_string(t, key);
-    put(t, "h\3", 2);
+    put_shared(t, first, CPU);
     put_int(t, pq_shape_count(&x->shape));
-    put(t, "tQK\0", 4); /* ) persistent id, offset 0 */
+    put_op(t, "tQ"); /* tuple, persistent id */
+    put_int(t, 0);   /* offset */
     put_tuple(t, x->shape.dim, x->shape.rank);
     put_tuple(t, stride, x->shape.rank);
-    put(t, "\x89h\4)RtR", 7); /* requires_grad False, hooks OrderedDict(), call */
+    put_op(t, "\x89"); /* requires_grad: False */
+    put_shared(t, false, ORDERED_DICT);
+    put_op(t, ")RtR"); /* hooks: OrderedDict(); call */
 }
 
 static void put_state(text *t, const char *const *names, const pq_tensor *tensors, size_t n)
 {
-    put(t, "\x80\2", 2);
-    put_op(t, "ctorch._utils\n_rebuild_tensor_v2\n");
-    put(t,
-        "q\0"
-        "0",
-        3);
-    put_op(t, "ctorch\nFloatStorage\n");
-    put(t,
-        "q\1"
-        "0",
-        3);
-    put_string(t, "storage");
-    put(t,
-        "q\2"
-        "0",
-        3);
-    put_string(t, "cpu");
-    put(t,
-        "q\3"
-        "0",
-        3);
-    put_op(t, "ccollections\nOrderedDict\n");
-    put(t, "q\4)R(", 5);
+    put_op(t, "\x80\2");
+    put_shared(t, true, ORDERED_DICT);
+    put_op(t, ")R(");
     for (size_t i = 0; i < n; i++) {
         put_string(t, names[i]);
         put_tensor(t, i, &tensors[i]);
