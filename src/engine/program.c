@@ -373,6 +373,7 @@ static pq_status take_weights(lowering *l)
     if (st != PQ_OK) return st;
     st = pq_alloc(l->ctx, &p->weight_scale, l->g->n_values, sizeof *p->weight_scale);
     if (st != PQ_OK) return st;
+    p->graph->hash[0] = 0;
     for (size_t i = 0; i < l->g->n_values; i++) {
         const pq_plan_weight *w = l->b.weight[i];
         if (!w) continue;
