@@ -56,7 +56,8 @@ PQ_API void pq_eval_free(pq_eval_matches *m);
 PQ_API size_t pq_eval_image_count(const pq_eval_matches *m);
 
 /**
- * Figures when image i is counted times[i] times (NULL: each once).
+ * Figures when image i is counted times[i] times (NULL: each once): those of as many copies of it,
+ * except that the copies of one detection are counted together before the next one of its score.
  * @param class_ap NULL, or AP per class of gt (-1 without ground truth).
  * Errors: NOMEM.
  */

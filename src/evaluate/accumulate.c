@@ -2,8 +2,8 @@
  * From matches to precision, recall and the 12 figures.
  * Source: COCOeval.accumulate and summarize of pycocotools, with two short cuts that change nothing:
  * precision as a function of recall is looked up only where a true positive raises recall, so only those
- * points are kept; and an image counted m times adds m at once, because the points within such
- * a step never lie above the envelope.
+ * points are kept; and a detection of an image counted m times adds m at once, because the points within
+ * such a step never lie above the envelope.
  */
 #include "evaluate/matches.h"
 
