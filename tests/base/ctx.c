@@ -48,7 +48,8 @@ static void progress_cancels(void **state)
     assert_ok(e->ctx, pq_progress(e->ctx, "work", 4, 9)); /* no callback */
     pq_ctx_set_progress(e->ctx, stop_at, &at);
     assert_ok(e->ctx, pq_progress(e->ctx, "work", 3, 9));
-    assert_fails(e->ctx, pq_progress(e->ctx, "work", 4, 9), PQ_E_CANCELLED, "work stopped at 4 of 9");
+    assert_fails(e->ctx, pq_progress(e->ctx, "work", 4, 9), PQ_E_CANCELLED,
+                 "work stopped at 4 of 9");
 }
 
 static void keep_text(void *user, pq_log_level level, const char *stage, const char *text)

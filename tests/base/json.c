@@ -6,7 +6,8 @@
 static void typed_members(void **state)
 {
     test_env *e = *state;
-    static const char text[] = "{\"a\": 3, \"b\": \"x\", \"c\": [1], \"d\": 1.5, \"e\": null, \"f\": 1e300}";
+    static const char text[] =
+        "{\"a\": 3, \"b\": \"x\", \"c\": [1], \"d\": 1.5, \"e\": null, \"f\": 1e300}";
     cJSON *doc;
     const cJSON *list;
     const char *s;

@@ -95,9 +95,12 @@ static void the_arena_holds_many_sizes(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        test_case(blocks_are_zeroed_and_aligned), test_case(sizes_are_checked),
-        test_case(growing_keeps_and_zeroes),      test_case(the_nth_allocation_fails),
-        test_case(strings_are_copied),            test_case(the_arena_holds_many_sizes),
+        test_case(blocks_are_zeroed_and_aligned),
+        test_case(sizes_are_checked),
+        test_case(growing_keeps_and_zeroes),
+        test_case(the_nth_allocation_fails),
+        test_case(strings_are_copied),
+        test_case(the_arena_holds_many_sizes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

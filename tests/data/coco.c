@@ -3,9 +3,11 @@
 
 #include <pquant/data.h>
 
-#define IMAGES "\"images\": [{\"id\": 7, \"file_name\": \"b.jpg\"}, "                              \
-               "{\"id\": -3, \"file_name\": \"a.jpg\", \"width\": 4, \"height\": 5}]"
-#define CATEGORIES "\"categories\": [{\"id\": 90, \"name\": \"dog\"}, {\"id\": 2, \"name\": \"cat\"}]"
+#define IMAGES                                                                                     \
+    "\"images\": [{\"id\": 7, \"file_name\": \"b.jpg\"}, "                                         \
+    "{\"id\": -3, \"file_name\": \"a.jpg\", \"width\": 4, \"height\": 5}]"
+#define CATEGORIES                                                                                 \
+    "\"categories\": [{\"id\": 90, \"name\": \"dog\"}, {\"id\": 2, \"name\": \"cat\"}]"
 
 static pq_status load(test_env *e, pq_coco **out, const char *text)
 {
@@ -17,13 +19,14 @@ static void sorted_and_complete(void **state)
 {
     test_env *e = *state;
     pq_coco *c;
-    assert_ok(e->ctx,
-              load(e, &c,
-                   "{" IMAGES ", " CATEGORIES ", \"annotations\": ["
-                   "{\"image_id\": 7, \"category_id\": 2, \"bbox\": [1, 2, 3, 4], \"id\": 50},"
-                   "{\"image_id\": -3, \"category_id\": 90, \"bbox\": [0, 0, 10.5, 2], \"area\": 9,"
-                   " \"iscrowd\": 1},"
-                   "{\"image_id\": 7, \"category_id\": 90, \"bbox\": [5, 6, 0, 8], \"iscrowd\": 0}]}"));
+    assert_ok(
+        e->ctx,
+        load(e, &c,
+             "{" IMAGES ", " CATEGORIES ", \"annotations\": ["
+             "{\"image_id\": 7, \"category_id\": 2, \"bbox\": [1, 2, 3, 4], \"id\": 50},"
+             "{\"image_id\": -3, \"category_id\": 90, \"bbox\": [0, 0, 10.5, 2], \"area\": 9,"
+             " \"iscrowd\": 1},"
+             "{\"image_id\": 7, \"category_id\": 90, \"bbox\": [5, 6, 0, 8], \"iscrowd\": 0}]}"));
     assert_int_equal(c->n_images, 2);
     assert_int_equal(c->image[0].id, -3);
     assert_string_equal(c->image[0].file_name, "a.jpg");
@@ -37,7 +40,8 @@ static void sorted_and_complete(void **state)
     assert_int_equal(c->n_anns, 3);
     const pq_coco_ann *a = c->ann; /* of image -3, then the two of image 7 in the file's order */
     assert_true(a[0].image == 0 && a[0].cls == 1 && a[0].crowd && a[0].area == 9 && a[0].id == 2);
-    assert_true(a[1].image == 1 && a[1].cls == 0 && !a[1].crowd && a[1].area == 12 && a[1].id == 50);
+    assert_true(a[1].image == 1 && a[1].cls == 0 && !a[1].crowd && a[1].area == 12 &&
+                a[1].id == 50);
     assert_true(a[2].image == 1 && a[2].cls == 1 && a[2].x == 5 && a[2].h == 8 && a[2].area == 0);
     pq_coco_free(c);
     pq_coco_free(NULL);
@@ -66,7 +70,8 @@ static const struct {
     {"{\"images\": [{\"id\": \"7\"}]}", "images[0]: member 'id' is a string, expected a number"},
     {"{\"images\": [{\"id\": 1.5}]}", "images[0]: member 'id' is 1.5, expected an integer"},
     {"{\"images\": [{\"id\": 1}]}", "images[0]: member 'file_name' is nothing"},
-    {"{\"images\": [{\"id\": 1, \"file_name\": \"a\", \"width\": -4}]}", "images[0]: member 'width'"},
+    {"{\"images\": [{\"id\": 1, \"file_name\": \"a\", \"width\": -4}]}",
+     "images[0]: member 'width'"},
     {"{\"images\": [{\"id\": 1, \"file_name\": \"a\"}, {\"id\": 4, \"file_name\": \"a\"},"
      " {\"id\": 1, \"file_name\": \"b\"}]}",
      "images[2]: id 1 is that of images[0] too"},
@@ -110,7 +115,8 @@ static void memory_runs_out(void **state)
     test_env *e = *state;
     pq_coco *c;
     pq_status st = PQ_E_NOMEM;
-    assert_ok(e->ctx, load(e, &c, ANN("{\"image_id\": 7, \"category_id\": 2, \"bbox\": [1, 2, 3, 4]}")));
+    assert_ok(e->ctx,
+              load(e, &c, ANN("{\"image_id\": 7, \"category_id\": 2, \"bbox\": [1, 2, 3, 4]}")));
     for (long n = 1; st == PQ_E_NOMEM; n++) {
         pq_coco_free(c);
         pq_mem_fail_after(n);
@@ -123,8 +129,8 @@ static void memory_runs_out(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {test_case(sorted_and_complete), test_case(empty_lists_are_fine),
-                                       test_case(malformed_files_are_refused),
-                                       test_case(memory_runs_out)};
+    const struct CMUnitTest tests[] = {
+        test_case(sorted_and_complete), test_case(empty_lists_are_fine),
+        test_case(malformed_files_are_refused), test_case(memory_runs_out)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -17,8 +17,9 @@ static void check_base(const pq_dataset *d, size_t i, const char *name, int64_t 
 static void folders_in_order_of_name(void **state)
 {
     test_env *e = *state;
-    static const char *const made[] = {"b.jpg", "000012.JPEG", "a.PNG", "notes.txt", "7.png.bak",
-                                       ".jpg", "3_1.jpg", "99999999999999999999.jpg"};
+    static const char *const made[] = {
+        "b.jpg",     "000012.JPEG", "a.PNG",   "notes.txt",
+        "7.png.bak", ".jpg",        "3_1.jpg", "99999999999999999999.jpg"};
     pq_dataset *d;
     for (size_t i = 0; i < sizeof made / sizeof *made; i++) put(e, made[i], "x");
     assert_ok(e->ctx, pq_dataset_from_folder(e->ctx, &d, e->dir, 0));
@@ -50,7 +51,8 @@ static pq_coco *coco(test_env *e, const char *images)
 {
     char text[512];
     pq_coco *c;
-    snprintf(text, sizeof text, "{\"images\": [%s], \"categories\": [], \"annotations\": []}", images);
+    snprintf(text, sizeof text, "{\"images\": [%s], \"categories\": [], \"annotations\": []}",
+             images);
     put(e, "ann.json", text);
     assert_ok(e->ctx, pq_coco_load(e->ctx, &c, test_path(e, "ann.json")));
     return c;
@@ -60,7 +62,8 @@ static void annotations_in_order_of_id(void **state)
 {
     test_env *e = *state;
     pq_dataset *d;
-    pq_coco *c = coco(e, "{\"id\": 9, \"file_name\": \"a.jpg\"}, {\"id\": 4, \"file_name\": \"b.jpg\"}");
+    pq_coco *c =
+        coco(e, "{\"id\": 9, \"file_name\": \"a.jpg\"}, {\"id\": 4, \"file_name\": \"b.jpg\"}");
     put(e, "b.jpg", "x");
     assert_ok(e->ctx, pq_dataset_from_coco(e->ctx, &d, c, e->dir, 1)); /* a.jpg is not needed */
     assert_int_equal(d->n, 1);

@@ -87,7 +87,8 @@ static void png_kinds(void **state)
 {
     test_env *e = *state;
     const uint8_t grey[2] = {10, 250}, rgba[8] = {1, 2, 3, 0, 4, 5, 6, 255}, one = 0x40;
-    const uint16_t grey16[2] = {0x12ff, 0xff00}, rgb16[6] = {0x01ff, 0x0200, 0x037f, 0x0480, 5, 0x06ff};
+    const uint16_t grey16[2] = {0x12ff, 0xff00},
+                   rgb16[6] = {0x01ff, 0x0200, 0x037f, 0x0480, 5, 0x06ff};
     check_png(e, SPNG_COLOR_TYPE_GRAYSCALE, 8, grey, 2, (uint8_t[]){10, 10, 10, 250, 250, 250});
     check_png(e, SPNG_COLOR_TYPE_GRAYSCALE, 1, &one, 1, (uint8_t[]){0, 0, 0, 255, 255, 255});
     check_png(e, SPNG_COLOR_TYPE_TRUECOLOR_ALPHA, 8, rgba, 8, (uint8_t[]){1, 2, 3, 4, 5, 6});

@@ -126,8 +126,8 @@ static void opening_can_fail(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {test_case(every_image_in_order),
-                                       test_case(a_bad_image_stops_its_batch),
-                                       test_case(it_closes_at_any_time), test_case(opening_can_fail)};
+    const struct CMUnitTest tests[] = {
+        test_case(every_image_in_order), test_case(a_bad_image_stops_its_batch),
+        test_case(it_closes_at_any_time), test_case(opening_can_fail)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

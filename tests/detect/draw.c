@@ -23,10 +23,10 @@ static void frame_and_label(void **state)
     pq_image im;
     assert_ok(e->ctx, pq_image_new(e->ctx, &im, 200, 160));
     assert_ok(e->ctx, pq_draw(e->ctx, &im, &d, 1, name, 1));
-    assert_int_equal(painted(&im, 50, 60, 150, 61), 100); /* top edge */
+    assert_int_equal(painted(&im, 50, 60, 150, 61), 100);  /* top edge */
     assert_int_equal(painted(&im, 149, 60, 150, 140), 80); /* right edge */
-    assert_int_equal(painted(&im, 60, 70, 140, 130), 0);  /* inside stays */
-    assert_true(painted(&im, 50, 50, 110, 60) > 300);     /* the label above */
+    assert_int_equal(painted(&im, 60, 70, 140, 130), 0);   /* inside stays */
+    assert_true(painted(&im, 50, 50, 110, 60) > 300);      /* the label above */
     assert_int_equal(painted(&im, 0, 141, 200, 160), 0);
     pq_image_clear(&im);
 }
@@ -53,11 +53,14 @@ static void classes_have_colours_of_their_own(void **state)
 static void wild_boxes_stay_inside(void **state)
 {
     test_env *e = *state;
-    const pq_detection d[] = {
-        {.cls = 0, .x = -1e300, .y = -5, .w = 2e300, .h = 1e9}, {.cls = -4, .x = 30, .y = 20},
-        {.cls = 1, .x = NAN, .w = 5, .h = 5},                    {.cls = 2, .x = 1e9, .y = 1e9},
-        {.cls = INT32_MAX, .x = 5, .y = 5, .w = -9, .h = -9},    {.cls = 3, .x = 9, .y = INFINITY}};
-    const char *const name[] = {"na\xc3\xafve \t caf\xc3\xa9 with a very long name, longer than its picture"};
+    const pq_detection d[] = {{.cls = 0, .x = -1e300, .y = -5, .w = 2e300, .h = 1e9},
+                              {.cls = -4, .x = 30, .y = 20},
+                              {.cls = 1, .x = NAN, .w = 5, .h = 5},
+                              {.cls = 2, .x = 1e9, .y = 1e9},
+                              {.cls = INT32_MAX, .x = 5, .y = 5, .w = -9, .h = -9},
+                              {.cls = 3, .x = 9, .y = INFINITY}};
+    const char *const name[] = {
+        "na\xc3\xafve \t caf\xc3\xa9 with a very long name, longer than its picture"};
     for (int w = 1; w < 60; w += 13) {
         pq_image im;
         assert_ok(e->ctx, pq_image_new(e->ctx, &im, w, 61 - w));
@@ -79,8 +82,8 @@ static void names_of_coco(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {
-        test_case(frame_and_label), test_case(classes_have_colours_of_their_own),
-        test_case(wild_boxes_stay_inside), test_case(names_of_coco)};
+    const struct CMUnitTest tests[] = {test_case(frame_and_label),
+                                       test_case(classes_have_colours_of_their_own),
+                                       test_case(wild_boxes_stay_inside), test_case(names_of_coco)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

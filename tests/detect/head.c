@@ -136,9 +136,9 @@ static void yolox_outputs(void **state)
     pq_tensor out;
     pq_detections d = {0};
     float *o = tensor(e, &out, 1, CELLS, 8);
-    float *a = o + (1 * 8 + 3) * 8;          /* stride 8: row 1, column 3 */
-    float *b = o + (4 * 8 + 1 * 4 + 2) * 8;  /* stride 16: row 1, column 2 */
-    float *c = o + (4 * 8 + 2 * 4 + 1) * 8;  /* stride 32: row 0, column 1 */
+    float *a = o + (1 * 8 + 3) * 8;         /* stride 8: row 1, column 3 */
+    float *b = o + (4 * 8 + 1 * 4 + 2) * 8; /* stride 16: row 1, column 2 */
+    float *c = o + (4 * 8 + 2 * 4 + 1) * 8; /* stride 32: row 0, column 1 */
     memcpy(a, (float[]){0.5f, 0.25f, 0, 0, 0.5f, 0, 0.5f, 0}, 8 * sizeof *a);
     memcpy(b, (float[]){0, 0, logf(2), logf(4), 1, 0.9f, 0, 0}, 8 * sizeof *b);
     memcpy(c, (float[]){0, 0, 0, 0, 0.25f, 0.5f, 0, 0}, 8 * sizeof *c); /* 0.125 is not above */
@@ -202,9 +202,12 @@ static void memory_runs_out(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        test_case(heads_are_recognised),          test_case(other_heads_are_refused),
-        test_case(preprocessing_of_the_families), test_case(damo_outputs),
-        test_case(yolox_outputs),                 test_case(outputs_that_do_not_fit_are_refused),
+        test_case(heads_are_recognised),
+        test_case(other_heads_are_refused),
+        test_case(preprocessing_of_the_families),
+        test_case(damo_outputs),
+        test_case(yolox_outputs),
+        test_case(outputs_that_do_not_fit_are_refused),
         test_case(memory_runs_out),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -88,8 +88,8 @@ static double plain_iou(const pq_box *a, const pq_box *b)
 {
     double w = fmin(a->x2, b->x2) - fmax(a->x1, b->x1), h = fmin(a->y2, b->y2) - fmax(a->y1, b->y1);
     double inter = fmax(w, 0) * fmax(h, 0);
-    return inter / ((a->x2 - a->x1) * (a->y2 - a->y1) + (b->x2 - b->x1) * (b->y2 - b->y1) - inter +
-                    1e-9);
+    return inter /
+           ((a->x2 - a->x1) * (a->y2 - a->y1) + (b->x2 - b->x1) * (b->y2 - b->y1) - inter + 1e-9);
 }
 
 /* The definition: the best candidate left stays and removes its like, again and again. */
@@ -139,10 +139,14 @@ static void equals_the_definition(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        test_case(nothing_in_nothing_out),        test_case(best_first_and_classes_apart),
-        test_case(equal_scores_keep_their_order), test_case(at_the_threshold_a_box_stays),
-        test_case(suppressed_boxes_suppress_nothing), test_case(boxes_without_area),
-        test_case(scores_below_zero_are_ordered), test_case(equals_the_definition),
+        test_case(nothing_in_nothing_out),
+        test_case(best_first_and_classes_apart),
+        test_case(equal_scores_keep_their_order),
+        test_case(at_the_threshold_a_box_stays),
+        test_case(suppressed_boxes_suppress_nothing),
+        test_case(boxes_without_area),
+        test_case(scores_below_zero_are_ordered),
+        test_case(equals_the_definition),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

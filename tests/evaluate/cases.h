@@ -1,5 +1,5 @@
-/** @file cases.h  Evaluation problems made by formula, full of ties: boxes on a coarse grid, few distinct
- *  scores, crowds, areas on the borders of the ranges, classes and images with nothing. */
+/** @file cases.h  Evaluation problems made by formula, full of ties: boxes on a coarse grid, few
+ * distinct scores, crowds, areas on the borders of the ranges, classes and images with nothing. */
 #ifndef PQ_TESTS_EVALUATE_CASES_H
 #define PQ_TESTS_EVALUATE_CASES_H
 
@@ -38,8 +38,8 @@ static inline case_box case_random_box(pq_rng *r, const case_spec *s)
     return b;
 }
 
-/** The annotation file, then the result file. Image i is written `times[i]` times under ids that keep
- *  its place in the order (times NULL: once). */
+/** The annotation file, then the result file. Image i is written `times[i]` times under ids that
+ * keep its place in the order (times NULL: once). */
 static inline void case_write(FILE *ann, FILE *det, const case_spec *s, const uint32_t *times)
 {
     static const double stretch[6] = {1, 1, 1.25, 0.5, 0.75, 1};

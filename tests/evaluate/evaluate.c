@@ -10,31 +10,79 @@
 
 /* Figures of pycocotools 2.0.11 for the files that case_write makes. */
 static const case_spec cases[] = {
-    {1, 6, 3, 60, 200, 1, 1, 10,
+    {1,
+     6,
+     3,
+     60,
+     200,
+     1,
+     1,
+     10,
      {0.12386878740413217, 0.26654473379071303, 0.0984218649874358, 0.1758794791049851,
       0.164518742167257, 0.12950337890931948, 0.05685045948203842, 0.32350320245057074,
       0.4056947925368977, 0.4614718614718615, 0.4046296296296295, 0.19333333333333333}},
-    {2, 4, 2, 40, 600, 2, 1, 50,
+    {2,
+     4,
+     2,
+     40,
+     600,
+     2,
+     1,
+     50,
      {0.22051063327319934, 0.4018211953057747, 0.23988555267956085, 0.24351761904716174,
       0.31683187165257165, 0.4552798176030786, 0.021052631578947368, 0.39368421052631575,
       0.8410526315789474, 0.8299999999999998, 0.8562500000000002, 0.8541666666666666}},
-    {3, 8, 5, 25, 60, 0, 0, 4,
+    {3,
+     8,
+     5,
+     25,
+     60,
+     0,
+     0,
+     4,
      {0.18705089080336604, 0.4537148000514337, 0.17153286757247158, 0.355050843545893,
       0.3717821782178218, 0.2558415841584158, 0.26849999999999996, 0.47200000000000003,
       0.47200000000000003, 0.5966666666666667, 0.4, 0.33}},
-    {4, 5, 4, 12, 0, 0, 1, 4,
-     {0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0}},
-    {5, 3, 2, 20, 100, 8, 1, 4,
+    {4, 5, 4, 12, 0, 0, 1, 4, {0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0}},
+    {5,
+     3,
+     2,
+     20,
+     100,
+     8,
+     1,
+     4,
      {-1.0, -1.0, -1.0, -1.0, -1.0, -1.0, -1.0, -1.0, -1.0, -1.0, -1.0, -1.0}},
-    {6, 1, 1, 120, 390, 1, 1, 1000,
+    {6,
+     1,
+     1,
+     120,
+     390,
+     1,
+     1,
+     1000,
      {0.07617587830135239, 0.2260840087971586, 0.04772937078794171, 0.06969386073687206,
       0.1326648463468482, 0.13022552255225522, 0.0009259259259259259, 0.028703703703703703,
       0.18888888888888888, 0.19000000000000003, 0.20930232558139536, 0.19}},
-    {7, 20, 10, 300, 1500, 1, 1, 20,
+    {7,
+     20,
+     10,
+     300,
+     1500,
+     1,
+     1,
+     20,
      {0.177696022780139, 0.3661533805373517, 0.17359248357614593, 0.18907336094283636,
       0.2561979105770135, 0.34568973355098465, 0.15505870211759296, 0.559842306298643,
       0.6190921858542837, 0.6084608825986535, 0.6154745115995116, 0.6148809523809524}},
-    {8, 4, 3, 0, 30, 0, 1, 4,
+    {8,
+     4,
+     3,
+     0,
+     30,
+     0,
+     1,
+     4,
      {-1.0, -1.0, -1.0, -1.0, -1.0, -1.0, -1.0, -1.0, -1.0, -1.0, -1.0, -1.0}},
 };
 enum { N_CASES = sizeof cases / sizeof *cases };
@@ -102,7 +150,8 @@ static void equals_the_golden_file(void **state)
     pq_coco_free(gt);
 }
 
-/* Counting an image m times is evaluating m copies of it, where no two scores of an image are equal. */
+/* Counting an image m times is evaluating m copies of it, where no two scores of an image are
+ * equal. */
 static void multiplicities_are_copies(void **state)
 {
     test_env *e = *state;
@@ -168,6 +217,7 @@ static void subsets_and_classes(void **state)
             n++;
         }
     assert_true(fabs(sum / n - g.v[PQ_FIG_AP]) < 1e-12);
+    pq_eval_free(some);
     ids[2] = 5;
     assert_fails(e->ctx, pq_eval_match(e->ctx, &some, gt, d.at, d.n, ids, 5), PQ_E_INVALID,
                  "image 5 to evaluate");
@@ -235,9 +285,12 @@ static void figures_as_json(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        test_case(equals_pycocotools),        test_case(equals_the_golden_file),
-        test_case(multiplicities_are_copies), test_case(subsets_and_classes),
-        test_case(wrong_detections_are_refused), test_case(memory_runs_out),
+        test_case(equals_pycocotools),
+        test_case(equals_the_golden_file),
+        test_case(multiplicities_are_copies),
+        test_case(subsets_and_classes),
+        test_case(wrong_detections_are_refused),
+        test_case(memory_runs_out),
         test_case(figures_as_json),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -10,8 +10,8 @@ static const char annotations[] =
 static pq_coco *truth(test_env *e)
 {
     pq_coco *c;
-    assert_ok(e->ctx, pq_file_write(e->ctx, test_path(e, "ann.json"), annotations,
-                                    strlen(annotations)));
+    assert_ok(e->ctx,
+              pq_file_write(e->ctx, test_path(e, "ann.json"), annotations, strlen(annotations)));
     assert_ok(e->ctx, pq_coco_load(e->ctx, &c, test_path(e, "ann.json")));
     return c;
 }
@@ -28,8 +28,13 @@ static void what_is_saved_loads(void **state)
     pq_coco *gt = truth(e);
     pq_detections list = {0}, back;
     for (int i = 0; i < 300; i++) {
-        const pq_detection d = {.image = 5, .cls = i % 2, .score = (double)(0.1f + (float)i * 1e-3f),
-                                .x = -1.5 * i, .y = 0.25, .w = 10, .h = i};
+        const pq_detection d = {.image = 5,
+                                .cls = i % 2,
+                                .score = (double)(0.1f + (float)i * 1e-3f),
+                                .x = -1.5 * i,
+                                .y = 0.25,
+                                .w = 10,
+                                .h = i};
         assert_ok(e->ctx, pq_detections_push(e->ctx, &list, &d));
     }
     assert_ok(e->ctx, pq_detections_save(e->ctx, &list, gt, 2, test_path(e, "out.json")));
@@ -64,11 +69,13 @@ static void ids_without_annotations(void **state)
     pq_detection d = {.image = 1, .cls = 11, .score = 0.5, .x = 1, .y = 2, .w = 3, .h = 4};
     pq_detections list = {.at = &d, .n = 1, .room = 1}, none = {0};
     assert_ok(e->ctx, pq_detections_save(e->ctx, &list, NULL, 80, test_path(e, "a.json")));
-    check_text(e, "a.json", "[\n{\"image_id\": 1, \"category_id\": 13, \"bbox\": [1, 2, 3, 4], "
-                            "\"score\": 0.5}\n]\n");
+    check_text(e, "a.json",
+               "[\n{\"image_id\": 1, \"category_id\": 13, \"bbox\": [1, 2, 3, 4], "
+               "\"score\": 0.5}\n]\n");
     assert_ok(e->ctx, pq_detections_save(e->ctx, &list, NULL, 12, test_path(e, "b.json")));
-    check_text(e, "b.json", "[\n{\"image_id\": 1, \"category_id\": 12, \"bbox\": [1, 2, 3, 4], "
-                            "\"score\": 0.5}\n]\n");
+    check_text(e, "b.json",
+               "[\n{\"image_id\": 1, \"category_id\": 12, \"bbox\": [1, 2, 3, 4], "
+               "\"score\": 0.5}\n]\n");
     assert_ok(e->ctx, pq_detections_save(e->ctx, &none, NULL, 80, test_path(e, "c.json")));
     check_text(e, "c.json", "[\n]\n");
 }
@@ -88,10 +95,11 @@ static void unknown_categories_are_left_out(void **state)
     pq_detections d;
     int warnings = 0;
     pq_ctx_set_log(e->ctx, count_warnings, &warnings);
-    assert_ok(e->ctx,
-              load(e, &d, gt,
-                   "[{\"image_id\": 5, \"category_id\": 4, \"bbox\": [1, 2, 3, 4], \"score\": 1},"
-                   " {\"image_id\": 5, \"category_id\": 8, \"bbox\": [1, 2, 3, 4], \"score\": 1}]"));
+    assert_ok(
+        e->ctx,
+        load(e, &d, gt,
+             "[{\"image_id\": 5, \"category_id\": 4, \"bbox\": [1, 2, 3, 4], \"score\": 1},"
+             " {\"image_id\": 5, \"category_id\": 8, \"bbox\": [1, 2, 3, 4], \"score\": 1}]"));
     assert_int_equal(d.n, 1);
     assert_int_equal(d.at[0].cls, 1);
     assert_int_equal(warnings, 1);
@@ -112,7 +120,8 @@ static const struct {
     {"[{\"image_id\": 5, \"category_id\": 3, \"score\": 1, \"bbox\": [1, 2, 3, 4, 5]}]",
      "'bbox' has 5 elements"},
     {"[{\"image_id\": 5, \"category_id\": 3, \"score\": 1, \"bbox\": [1, null, 3, 4]}]", "bbox[1]"},
-    {"[{\"image_id\": 5, \"category_id\": 3, \"score\": 1e999, \"bbox\": [1, 2, 3, 4]}]", "'score'"},
+    {"[{\"image_id\": 5, \"category_id\": 3, \"score\": 1e999, \"bbox\": [1, 2, 3, 4]}]",
+     "'score'"},
 };
 
 static void malformed_files_are_refused(void **state)

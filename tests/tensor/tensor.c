@@ -20,7 +20,8 @@ static void halves_round_trip(void **state)
     }
 }
 
-/* Between neighbours a < b: the midpoint goes to the even one, its float neighbours to the near one. */
+/* Between neighbours a < b: the midpoint goes to the even one, its float neighbours to the near
+ * one. */
 static void check_rounding(float (*widen)(uint32_t), uint16_t (*narrow)(float), uint32_t a)
 {
     const float lo = widen(a), hi = widen(a + 1), mid = lo / 2 + hi / 2;
@@ -87,7 +88,8 @@ static void tensors(void **state)
     pq_tensor_clear(&t);
     pq_tensor_clear(&t);
     assert_null(pq_tensor_data(&t));
-    assert_fails(e->ctx, pq_tensor_new(e->ctx, &t, PQ_F32, &bad), PQ_E_INVALID, "no tensor can have");
+    assert_fails(e->ctx, pq_tensor_new(e->ctx, &t, PQ_F32, &bad), PQ_E_INVALID,
+                 "no tensor can have");
 }
 
 static void count_release(void *user) { ++*(int *)user; }
@@ -157,10 +159,14 @@ static void comparing(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        test_case(halves_round_trip),   test_case(halves_round_to_even),
-        test_case(halves_overflow_to_infinity), test_case(shapes),
-        test_case(tensors),             test_case(buffers_are_counted),
-        test_case(elements_of_every_dtype), test_case(comparing),
+        test_case(halves_round_trip),
+        test_case(halves_round_to_even),
+        test_case(halves_overflow_to_infinity),
+        test_case(shapes),
+        test_case(tensors),
+        test_case(buffers_are_counted),
+        test_case(elements_of_every_dtype),
+        test_case(comparing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
