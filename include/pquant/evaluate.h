@@ -6,6 +6,7 @@
 #define PQUANT_EVALUATE_H
 
 #include <pquant/detect.h>
+#include <pquant/engine.h>
 
 #ifdef __cplusplus
 extern "C" {
@@ -71,6 +72,14 @@ PQ_API PQ_MUST_USE pq_status pq_eval_ap(pq_ctx *ctx, double *ap, const pq_eval_m
 /** All 12 figures in one call. Errors: as pq_eval_match. */
 PQ_API PQ_MUST_USE pq_status pq_evaluate(pq_ctx *ctx, pq_figures *out, const pq_coco *gt,
                                          const pq_detection *d, size_t n);
+
+/**
+ * Run a session over a data set and decode what it finds. Progress goes by `stage`.
+ * Memory: *list is yours (pq_detections_clear), also where it is not empty before. Errors: those of the images and of pq_run.
+ */
+PQ_API PQ_MUST_USE pq_status pq_detect_dataset(pq_ctx *ctx, pq_detections *list, pq_session *s,
+                                               const pq_dataset *data, const pq_prep *prep,
+                                               const pq_head *head, const char *stage);
 
 /** Read COCO results: [{"image_id", "category_id", "bbox", "score"}, …]. Entries of categories that
  *  gt does not have are left out, with one warning. Memory: pq_detections_clear.

@@ -125,6 +125,7 @@ typedef struct pq_graph {
     size_t n_outputs;
     const char *family; /* "DAMO-YOLO-T", "YOLOX", "ONNX", … */
     int opset;          /* of the file, 0 for .pth */
+    char hash[65];           /* set by pq_graph_seal, "" while the graph is being edited */
     const char *const *meta; /* NULL, or key, value, key, value, …, NULL kept from the file */
 } pq_graph;
 
@@ -176,6 +177,8 @@ PQ_API size_t pq_graph_quantizable_count(const pq_graph *g);
 PQ_API pq_node_id pq_graph_quantizable(const pq_graph *g, int quant_index);
 /** SHA-256 (hex) over structure, names, shapes and weights: a plan belongs to a graph with this. */
 PQ_API void pq_graph_hash(const pq_graph *g, char hex[65]);
+/** Remember the hash until the next edit through this interface: it reads all weights. */
+PQ_API void pq_graph_seal(pq_graph *g);
 /** Multiply-accumulates of a node (Conv, ConvTranspose, Gemm, MatMul; else 0), batch included. */
 PQ_API int64_t pq_node_macs(const pq_graph *g, const pq_node *n);
 /** Set the batch size and, unless 0, the height and width of a one-input detector and infer again.
