@@ -24,11 +24,10 @@ typedef struct pq_image {
 PQ_API PQ_MUST_USE pq_status pq_image_new(pq_ctx *ctx, pq_image *out, int w, int h);
 PQ_API void pq_image_clear(pq_image *img);
 /**
- * Read a JPEG or PNG file; which of them is told by its content. Grey becomes three equal channels, CMYK
- * becomes RGB by OpenCV's rule, 16 bits become the upper 8, alpha is dropped.
- * Memory: pq_image_clear. Threads: any.
- * Errors: IO; FORMAT (truncated or damaged, with the path); UNSUPPORTED (another kind of file, more
- * than 2^28 pixels); NOMEM.
+ * Read a JPEG or PNG file; which of them is told by its content. Grey becomes three equal channels,
+ * CMYK becomes RGB by OpenCV's rule, 16 bits become the upper 8, alpha is dropped. Memory:
+ * pq_image_clear. Threads: any. Errors: IO; FORMAT (truncated or damaged, with the path);
+ * UNSUPPORTED (another kind of file, more than 2^28 pixels); NOMEM.
  */
 PQ_API PQ_MUST_USE pq_status pq_image_load(pq_ctx *ctx, pq_image *out, const char *path);
 /** The same from memory; name stands in messages. */
@@ -42,12 +41,13 @@ PQ_API PQ_MUST_USE pq_status pq_image_save(pq_ctx *ctx, const pq_image *img, con
  * Memory: pq_image_clear. Errors: INVALID (size), NOMEM.
  * Source: OpenCV's resize.cpp, fixed point with 11 bits.
  */
-PQ_API PQ_MUST_USE pq_status pq_image_resize(pq_ctx *ctx, pq_image *out, const pq_image *src,
-                                             int w, int h);
+PQ_API PQ_MUST_USE pq_status pq_image_resize(pq_ctx *ctx, pq_image *out, const pq_image *src, int w,
+                                             int h);
 
 typedef enum pq_fit {
     PQ_FIT_RESIZE = 0, /* to h x w, aspect not kept */
-    PQ_FIT_LETTERBOX   /* to int(h0 r) x int(w0 r) at the top left, r = min(h/h0, w/w0); rest is pad */
+    PQ_FIT_LETTERBOX   /* to int(h0 r) x int(w0 r) at the top left, r = min(h/h0, w/w0); rest is pad
+                        */
 } pq_fit;
 
 /** How a picture becomes a network's input: value = (pixel - mean[c]) * scale[c], c counted in the
@@ -89,9 +89,9 @@ typedef struct pq_coco_category {
 } pq_coco_category;
 
 typedef struct pq_coco_ann {
-    int64_t id;      /* position + 1 where the file does not say */
-    uint32_t image;  /* index, not id */
-    uint32_t cls;    /* index, not id */
+    int64_t id;     /* position + 1 where the file does not say */
+    uint32_t image; /* index, not id */
+    uint32_t cls;   /* index, not id */
     double x, y, w, h, area;
     bool crowd;
 } pq_coco_ann;
@@ -112,7 +112,8 @@ typedef struct pq_coco {
 /**
  * Read an annotation file (the instances_*.json kind). `area` defaults to w * h, `iscrowd` to 0.
  * Memory: *out is yours (pq_coco_free), NULL on error.
- * Errors: IO; FORMAT (missing or wrong member, unknown or repeated id, each naming the entry); NOMEM.
+ * Errors: IO; FORMAT (missing or wrong member, unknown or repeated id, each naming the entry);
+ * NOMEM.
  */
 PQ_API PQ_MUST_USE pq_status pq_coco_load(pq_ctx *ctx, pq_coco **out, const char *path);
 PQ_API void pq_coco_free(pq_coco *c);
@@ -161,9 +162,9 @@ typedef struct pq_batch {
 typedef struct pq_loader pq_loader;
 
 /**
- * Start decoding ahead on n_threads threads (0: pq_ctx_threads), at most about 2 batches plus one image a
- * thread in flight. The data set must outlive the loader.
- * Memory: *out is yours (pq_loader_close). Errors: INVALID, NOMEM.
+ * Start decoding ahead on n_threads threads (0: pq_ctx_threads), at most about 2 batches plus one
+ * image a thread in flight. The data set must outlive the loader. Memory: *out is yours
+ * (pq_loader_close). Errors: INVALID, NOMEM.
  */
 PQ_API PQ_MUST_USE pq_status pq_loader_open(pq_ctx *ctx, pq_loader **out, const pq_dataset *data,
                                             const pq_prep *prep, size_t batch, int n_threads);

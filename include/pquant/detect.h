@@ -12,8 +12,8 @@
 extern "C" {
 #endif
 
-/** One box in pixels of the original image, as COCO writes it: left, top, width, height. Doubles, so that
- *  what a result file says survives reading unchanged. */
+/** One box in pixels of the original image, as COCO writes it: left, top, width, height. Doubles,
+ * so that what a result file says survives reading unchanged. */
 typedef struct pq_detection {
     int64_t image; /* image id */
     int32_t cls;   /* class index */
@@ -39,19 +39,19 @@ typedef enum pq_head_family {
 /** How to read a detector's outputs, and the limits of its post-processing. */
 typedef struct pq_head {
     pq_head_family family;
-    double conf;   /* candidates have score > conf, compared in float32 */
-    double iou;    /* a box is dropped where its IoU with a better one of its class is > iou */
-    int max_det;   /* per image */
+    double conf; /* candidates have score > conf, compared in float32 */
+    double iou;  /* a box is dropped where its IoU with a better one of its class is > iou */
+    int max_det; /* per image */
     int n_classes;
     int64_t anchors;
-    int h, w;      /* of the network's input */
+    int h, w;                /* of the network's input */
     int scores_at, boxes_at; /* DAMO: which output is which */
 } pq_head;
 
 /**
  * Recognise the head from the shapes of the outputs (and the family that the reader saw), with the
- * family's usual limits: DAMO-YOLO 0.05, 0.7, 500; its Nano models 0.03, 0.65, 500; YOLOX 0.01, 0.65, 300.
- * Errors: UNSUPPORTED (with the shapes found).
+ * family's usual limits: DAMO-YOLO 0.05, 0.7, 500; its Nano models 0.03, 0.65, 500; YOLOX 0.01,
+ * 0.65, 300. Errors: UNSUPPORTED (with the shapes found).
  */
 PQ_API PQ_MUST_USE pq_status pq_head_detect(pq_ctx *ctx, pq_head *out, const pq_graph *g);
 /** The preprocessing that the family is trained with. */
@@ -59,8 +59,8 @@ PQ_API void pq_head_prep(pq_prep *out, const pq_head *head);
 
 /**
  * Boxes of the first n images of a batch, appended to list: image by image, best score first.
- * Every (anchor, class) with score > conf is a candidate; greedy suppression runs within each class;
- * the best max_det of all classes stay. Boxes are mapped back and not clipped; those with a
+ * Every (anchor, class) with score > conf is a candidate; greedy suppression runs within each
+ * class; the best max_det of all classes stay. Boxes are mapped back and not clipped; those with a
  * coordinate that is not finite are dropped. Equal scores keep the order anchor, then class.
  * @param output the network's outputs in its order, float32, batch >= n.
  * @param geometry, image_id [n].

@@ -38,7 +38,8 @@ typedef struct pq_figures {
 PQ_API const char *pq_figure_name(pq_figure f);
 
 /** Which detection matched at which IoU threshold and area range, class by class: all that the
- *  figures of any selection of the images need. Immutable, so any number of threads may accumulate. */
+ *  figures of any selection of the images need. Immutable, so any number of threads may accumulate.
+ */
 typedef struct pq_eval_matches pq_eval_matches;
 
 /**
@@ -50,14 +51,15 @@ typedef struct pq_eval_matches pq_eval_matches;
  * Errors: INVALID (a detection's or listed image that gt does not have), NOMEM, CANCELLED.
  */
 PQ_API PQ_MUST_USE pq_status pq_eval_match(pq_ctx *ctx, pq_eval_matches **out, const pq_coco *gt,
-                                           const pq_detection *d, size_t n,
-                                           const int64_t *image_id, size_t n_image_ids);
+                                           const pq_detection *d, size_t n, const int64_t *image_id,
+                                           size_t n_image_ids);
 PQ_API void pq_eval_free(pq_eval_matches *m);
 /** Images evaluated: the length of the times array below, in order of image id. */
 PQ_API size_t pq_eval_image_count(const pq_eval_matches *m);
 
 /**
- * Figures when image i is counted times[i] times (NULL: each once).
+ * Figures when image i is counted times[i] times (NULL: each once): those of as many copies of it,
+ * except that the copies of one detection are counted together before the next one of its score.
  * @param class_ap NULL, or AP per class of gt (-1 without ground truth).
  * Errors: NOMEM.
  */
@@ -82,13 +84,12 @@ PQ_API PQ_MUST_USE pq_status pq_detect_dataset(pq_ctx *ctx, pq_detections *list,
 /** Read COCO results: [{"image_id", "category_id", "bbox", "score"}, …]. Entries of categories that
  *  gt does not have are left out, with one warning. Memory: pq_detections_clear.
  *  Errors: IO, FORMAT (the entry; an image that gt does not have), NOMEM. */
-PQ_API PQ_MUST_USE pq_status pq_detections_load(pq_ctx *ctx, pq_detections *out,
-                                                const pq_coco *gt, const char *path);
-/** Write COCO results, atomically. Category ids are gt's; without gt COCO's own for 80 classes, else
- *  class + 1. Errors: INVALID (a class gt does not have), IO, NOMEM. */
-PQ_API PQ_MUST_USE pq_status pq_detections_save(pq_ctx *ctx, const pq_detections *list,
-                                                const pq_coco *gt, int n_classes,
+PQ_API PQ_MUST_USE pq_status pq_detections_load(pq_ctx *ctx, pq_detections *out, const pq_coco *gt,
                                                 const char *path);
+/** Write COCO results, atomically. Category ids are gt's; without gt COCO's own for 80 classes,
+ * else class + 1. Errors: INVALID (a class gt does not have), IO, NOMEM. */
+PQ_API PQ_MUST_USE pq_status pq_detections_save(pq_ctx *ctx, const pq_detections *list,
+                                                const pq_coco *gt, int n_classes, const char *path);
 
 #ifdef __cplusplus
 }

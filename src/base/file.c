@@ -142,8 +142,11 @@ pq_status pq_out_commit(pq_ctx *ctx, pq_out *out)
     errno = 0;
     bool bad = ferror(out->f) != 0;
     bad |= fflush(out->f) != 0;
-    bad |= fsync(fileno(out->f)) != 0 && errno != EINVAL; /* pipes cannot sync */
     int why = errno;
+    if (!bad && fsync(fileno(out->f)) != 0 && errno != EINVAL) { /* pipes cannot sync */
+        bad = true;
+        why = errno;
+    }
     bad |= fclose(out->f) != 0;
     out->f = NULL;
     if (!bad && rename(out->temp, out->path) != 0) {

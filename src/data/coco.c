@@ -70,7 +70,8 @@ static pq_status optional_int(pq_ctx *ctx, int64_t *out, const cJSON *e, const c
                               int64_t otherwise, const char *what)
 {
     *out = otherwise;
-    return cJSON_GetObjectItemCaseSensitive(e, member) ? pq_json_int(ctx, out, e, member, what) : PQ_OK;
+    return cJSON_GetObjectItemCaseSensitive(e, member) ? pq_json_int(ctx, out, e, member, what)
+                                                       : PQ_OK;
 }
 
 static pq_status image_side(pq_ctx *ctx, int *out, const cJSON *e, const char *member,
@@ -150,8 +151,7 @@ static pq_status read_bbox(pq_ctx *ctx, pq_coco_ann *a, const cJSON *e, const ch
     pq_status st = pq_json_array(ctx, &box, e, "bbox", what);
     if (st != PQ_OK) return st;
     const int n = cJSON_GetArraySize(box);
-    if (n != 4)
-        return pq_fail(ctx, PQ_E_FORMAT, "%s: 'bbox' has %d elements, expected 4", what, n);
+    if (n != 4) return pq_fail(ctx, PQ_E_FORMAT, "%s: 'bbox' has %d elements, expected 4", what, n);
     cJSON_ArrayForEach(v, box)
     {
         if (!cJSON_IsNumber(v) || !isfinite(v->valuedouble))

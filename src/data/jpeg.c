@@ -48,7 +48,8 @@ pq_status pq_data__jpeg_decode(pq_ctx *ctx, pq_image *out, const void *data, siz
     const bool is_cmyk = space == TJCS_CMYK || space == TJCS_YCCK;
     if (is_cmyk) PQ_TRY(pq_alloc(ctx, &cmyk, (size_t)w * (size_t)h, 4));
     if (tjDecompress2(tj, data, (unsigned long)bytes, is_cmyk ? cmyk : out->data, w, 0, h,
-                      is_cmyk ? TJPF_CMYK : TJPF_RGB, TJFLAG_ACCURATEDCT | TJFLAG_LIMITSCANS) != 0) {
+                      is_cmyk ? TJPF_CMYK : TJPF_RGB,
+                      TJFLAG_ACCURATEDCT | TJFLAG_LIMITSCANS) != 0) {
         const char *why = tjGetErrorStr2(tj);
         if (tjGetErrorCode(tj) != TJERR_WARNING || !strstr(why, skipped_bytes) ||
             !ends_properly(data, bytes)) {

@@ -52,10 +52,7 @@ static pq_status decode(pq_ctx *ctx, pq_loader *l, size_t item)
     return st;
 }
 
-static bool may_take(const pq_loader *l)
-{
-    return l->next / l->batch < l->released + l->ring;
-}
+static bool may_take(const pq_loader *l) { return l->next / l->batch < l->released + l->ring; }
 
 static void *work(void *arg)
 {
@@ -164,7 +161,8 @@ pq_status pq_loader_next(pq_ctx *ctx, pq_batch *out, pq_loader *l)
     }
     const size_t n = l->data->n - first < l->batch ? l->data->n - first : l->batch;
     slot *s = &l->slot[l->delivered % l->ring];
-    while (s->done < n && !(l->st != PQ_OK && l->running == 0)) pthread_cond_wait(&l->ready, &l->lock);
+    while (s->done < n && !(l->st != PQ_OK && l->running == 0))
+        pthread_cond_wait(&l->ready, &l->lock);
     pq_status st = l->st != PQ_OK && l->failed_at < first + n ? l->st : PQ_OK;
     if (st == PQ_OK) {
         l->delivered++;

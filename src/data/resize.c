@@ -1,11 +1,13 @@
 /*
  * Linear resize of 8-bit pictures with OpenCV's fixed-point arithmetic, bit for bit.
+ * For output d of m from n pixels:
  *
- *   position f = float32((d + 0.5) * (n / m) - 0.5), s = floor(f), f -= s, for output d of m from n.
- *   Horizontally, outside [0, n-1) f = 0 and s is clamped; vertically f stays, the two rows are clamped.
- *   Coefficients round_half_even((1 - f) * 2048) and (f * 2048), in float32.
- *   Horizontal S = a0 * p[s] + a1 * p[s+1], exact. Vertical
- *   (((b0 * (S0 >> 4)) >> 16) + ((b1 * (S1 >> 4)) >> 16) + 2) >> 2.
+ *     position      f = float32((d + 0.5) * (n / m) - 0.5), s = floor(f), f -= s;
+ *                   horizontally, outside [0, n-1), f = 0 and s is clamped;
+ *                   vertically f stays and the two rows are clamped
+ *     coefficients  a0 = round_half_even((1 - f) * 2048), a1 = round_half_even(f * 2048), float32
+ *     horizontal    S = a0 * p[s] + a1 * p[s+1], exact
+ *     vertical      (((b0 * (S0 >> 4)) >> 16) + ((b1 * (S1 >> 4)) >> 16) + 2) >> 2
  *
  * Only S >> 4 is ever used, at most 255 * 2048 / 16 = 32640: a row of sums fits int16.
  * Source: OpenCV, modules/imgproc/src/resize.cpp.
@@ -17,8 +19,8 @@
 #include "base/mem.h"
 
 typedef struct taps {
-    int32_t *s;    /* position of the first of the two pixels */
-    int16_t *a;    /* [2 m] coefficients */
+    int32_t *s; /* position of the first of the two pixels */
+    int16_t *a; /* [2 m] coefficients */
 } taps;
 
 static void position(int *s, float *f, int d, double scale)

@@ -1,6 +1,7 @@
 /* The 80 detection classes of COCO 2017: its ids leave gaps. Source: https://cocodataset.org */
 #include <pquant/detect.h>
 
+/* clang-format off */
 static const struct {
     int id;
     const char *name;
@@ -22,6 +23,7 @@ static const struct {
     {82, "refrigerator"}, {84, "book"}, {85, "clock"}, {86, "vase"}, {87, "scissors"},
     {88, "teddy bear"}, {89, "hair drier"}, {90, "toothbrush"},
 };
+/* clang-format on */
 
 const char *pq_coco80_name(int cls) { return cls >= 0 && cls < 80 ? coco80[cls].name : NULL; }
 int64_t pq_coco80_id(int cls) { return cls >= 0 && cls < 80 ? coco80[cls].id : -1; }

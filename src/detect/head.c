@@ -161,8 +161,8 @@ static pq_status collect_damo(pq_ctx *ctx, pool *p, const pq_head *h, const floa
 }
 
 /* One cell (gx, gy) of a grid: o = x, y, log w, log h, objectness, classes. */
-static pq_status collect_cell(pq_ctx *ctx, pool *p, const pq_head *h, const float *o, int gx, int gy,
-                              int stride)
+static pq_status collect_cell(pq_ctx *ctx, pool *p, const pq_head *h, const float *o, int gx,
+                              int gy, int stride)
 {
     const float conf = (float)h->conf;
     const size_t found = count_above(o + 5, o[4], conf, h->n_classes);
@@ -259,7 +259,8 @@ pq_status pq_head_decode(pq_ctx *ctx, pq_detections *list, const pq_head *head,
         if (head->family == PQ_HEAD_DAMO) {
             const float *scores = pq_tensor_data(&output[head->scores_at]);
             const float *boxes = pq_tensor_data(&output[head->boxes_at]);
-            PQ_TRY(collect_damo(ctx, &p, head, scores + a * (size_t)head->n_classes, boxes + 4 * a));
+            scores += a * (size_t)head->n_classes;
+            PQ_TRY(collect_damo(ctx, &p, head, scores, boxes + 4 * a));
         } else {
             const float *o = pq_tensor_data(output);
             PQ_TRY(collect_yolox(ctx, &p, head, o + a * (size_t)(5 + head->n_classes)));

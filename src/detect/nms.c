@@ -70,7 +70,8 @@ pq_status pq_detect__nms(pq_ctx *ctx, uint32_t *keep, size_t *n_keep, const pq_c
         keep[*n_keep] = best;
         kept[*n_keep].area = area_b;
         kept[*n_keep].next = first[c[best].cls];
-        first[c[best].cls] = (uint32_t)++*n_keep;
+        *n_keep += 1;
+        first[c[best].cls] = (uint32_t)*n_keep;
     }
 out:
     pq_free(heap);

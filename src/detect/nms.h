@@ -17,8 +17,8 @@ typedef struct pq_box {
 
 /**
  * Candidates that stay, best score first, equal scores in the order given: one stays unless its
- * IoU with a better one of its class that stays is > iou. It stops at max_det, so that only as much is
- * ordered as is needed.  IoU = inter / (area_a + area_b - inter + 1e-9), in double.
+ * IoU with a better one of its class that stays is > iou. It stops at max_det, so that only as much
+ * is ordered as is needed.  IoU = inter / (area_a + area_b - inter + 1e-9), in double.
  * @param keep out: indices into c, room for max_det.
  * Errors: NOMEM.
  */

@@ -1,9 +1,9 @@
 /*
  * From matches to precision, recall and the 12 figures.
- * Source: COCOeval.accumulate and summarize of pycocotools, with two short cuts that change nothing:
- * precision as a function of recall is looked up only where a true positive raises recall, so only those
- * points are kept; and an image counted m times adds m at once, because the points within such
- * a step never lie above the envelope.
+ * Source: COCOeval.accumulate and summarize of pycocotools, with two short cuts that change
+ * nothing: precision as a function of recall is looked up only where a true positive raises recall,
+ * so only those points are kept; and a detection of an image counted m times adds m at once,
+ * because the points within such a step never lie above the envelope.
  */
 #include "evaluate/matches.h"
 
@@ -65,6 +65,8 @@ static uint64_t positives(const pq_eval_class *c, const uint32_t *times, size_t 
     return n;
 }
 
+static uint64_t bit(uint16_t mask, unsigned t) { return (uint64_t)mask >> t & 1; }
+
 /* Mean precision at the 101 recall points; *recall is the last recall reached. */
 static double average_precision(double *recall, scratch *s, const pq_eval_class *c, size_t a,
                                 unsigned t, uint64_t n_positives)
@@ -74,8 +76,8 @@ static double average_precision(double *recall, scratch *s, const pq_eval_class 
     const double all = (double)n_positives;
     for (size_t i = 0; i < c->n_hits; i++) {
         const pq_eval_hit *h = &c->hit[i];
-        fp += (h->fp[a] >> t & 1u) * (uint64_t)s->weight[i];
-        if (!(h->tp[a] >> t & 1u)) continue;
+        fp += bit(h->fp[a], t) * s->weight[i]; /* no branch: it would be a coin toss */
+        if (!bit(h->tp[a], t)) continue;
         tp += s->weight[i];
         s->recall[n] = (double)tp / all;
         s->precision[n++] = (double)tp / ((double)fp + (double)tp + DBL_EPSILON);
@@ -100,7 +102,7 @@ static double recall_of_best(const scratch *s, const pq_eval_class *c, unsigned 
     uint64_t tp[EVAL_IOUS] = {0};
     for (size_t i = 0; i < c->n_hits; i++)
         for (unsigned t = 0; c->hit[i].rank < max_det && t < EVAL_IOUS; t++)
-            tp[t] += (c->hit[i].tp[0] >> t & 1u) * (uint64_t)s->weight[i];
+            tp[t] += bit(c->hit[i].tp[0], t) * s->weight[i];
     double sum = 0;
     for (unsigned t = 0; t < EVAL_IOUS; t++) sum += (double)tp[t] / (double)n_positives;
     return sum / EVAL_IOUS;

@@ -15,7 +15,8 @@
 static const double area_range[EVAL_AREAS][2] = {
     {0, 1e10}, {0, 32.0 * 32.0}, {32.0 * 32.0, 96.0 * 96.0}, {96.0 * 96.0, 1e10}};
 
-/* A detection or annotation by where it belongs. Sorted by class, image, falling score, position. */
+/* A detection or annotation by where it belongs. Sorted by class, image, falling score, position.
+ */
 typedef struct ref {
     uint32_t cls, image;
     double score; /* 0 for annotations */
@@ -44,10 +45,10 @@ typedef struct scene {
     size_t n_det, n_gt, room_gt;
     const pq_detection *det[EVAL_MAX_DETS];
     const pq_coco_ann **gt;
-    double *iou;    /* [n_det, n_gt] */
-    size_t *order;  /* annotations, ignored ones last */
-    bool *ignore;   /* [n_gt], by annotation */
-    bool *taken;    /* [n_gt] */
+    double *iou;   /* [n_det, n_gt] */
+    size_t *order; /* annotations, ignored ones last */
+    bool *ignore;  /* [n_gt], by annotation */
+    bool *taken;   /* [n_gt] */
 } scene;
 
 static void scene_clear(scene *s)
@@ -87,8 +88,9 @@ static double iou(const pq_detection *d, const pq_coco_ann *g)
     return inter / (g->crowd ? det : det + g->w * g->h - inter);
 }
 
-/* The best annotation for detection d at a threshold, n_gt if there is none. Annotations are tried in s->order:
- * once one that counts fits, ignored ones are not looked at; of equal IoUs the last one wins. */
+/* The best annotation for detection d at a threshold, n_gt if there is none. Annotations are tried
+ * in s->order: once one that counts fits, ignored ones are not looked at; of equal IoUs the last
+ * one wins. */
 static size_t best_match(const scene *s, size_t d, double threshold)
 {
     const double *row = s->iou + d * s->n_gt;
@@ -254,13 +256,14 @@ static pq_status place_detections(pq_ctx *ctx, job *j, size_t *placed, const uin
         const pq_detection *d = &j->d[i];
         const int64_t im = pq_coco_find_image(j->gt, d->image);
         if (!isfinite(d->score))
-            return pq_fail(ctx, PQ_E_INVALID, "detection %zu has the score %g, expected a number", i,
-                           d->score);
+            return pq_fail(ctx, PQ_E_INVALID, "detection %zu has the score %g, expected a number",
+                           i, d->score);
         if (im < 0)
             return pq_fail(ctx, PQ_E_INVALID,
                            "detection %zu is of image %lld, which is not among the %zu of %s", i,
                            (long long)d->image, j->gt->n_images, j->gt->path);
-        if (where[im] == UINT32_MAX || d->cls < 0 || (size_t)d->cls >= j->gt->n_categories) continue;
+        if (where[im] == UINT32_MAX || d->cls < 0 || (size_t)d->cls >= j->gt->n_categories)
+            continue;
         j->dets[(*placed)++] = (ref){(uint32_t)d->cls, where[im], d->score, i};
     }
     return PQ_OK;

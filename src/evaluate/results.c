@@ -96,11 +96,12 @@ pq_status pq_detections_save(pq_ctx *ctx, const pq_detections *list, const pq_co
                            path, i, (int)d->cls,
                            (long long)(gt ? gt->n_categories : (size_t)n_classes) - 1);
         }
-        fprintf(f.f,
-                "%s\n{\"image_id\": %lld, \"category_id\": %lld, \"bbox\": [%.9g, %.9g, %.9g, %.9g], "
-                "\"score\": %.9g}",
-                i ? "," : "", (long long)d->image, (long long)category, d->x, d->y, d->w, d->h,
-                d->score);
+        fprintf(
+            f.f,
+            "%s\n{\"image_id\": %lld, \"category_id\": %lld, \"bbox\": [%.9g, %.9g, %.9g, %.9g], "
+            "\"score\": %.9g}",
+            i ? "," : "", (long long)d->image, (long long)category, d->x, d->y, d->w, d->h,
+            d->score);
     }
     fputs("\n]\n", f.f);
     return pq_out_commit(ctx, &f);
