@@ -49,9 +49,10 @@ typedef struct pq_calibrate_opts {
 } pq_calibrate_opts;
 
 /**
- * Run the data set through `engine` in float32 and choose a range for every value that an all-INT8 plan
- * quantizes. Memory: histograms of 8192 bins a value, one image at a time; *out is yours.
- * Errors: INVALID (engine without taps), those of the images, FORMAT (a value that is not finite), CANCELLED.
+ * Run the data set through `engine` in float32 and choose a range for every value that an all-INT8
+ * plan quantizes. Memory: histograms of 8192 bins a value, one image at a time; *out is yours.
+ * Errors: INVALID (engine without taps), those of the images, FORMAT (a value that is not finite),
+ * CANCELLED.
  */
 PQ_API PQ_MUST_USE pq_status pq_calibrate(pq_ctx *ctx, pq_ranges **out, const pq_engine *engine,
                                           const pq_graph *g, const pq_dataset *data,

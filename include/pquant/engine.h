@@ -39,8 +39,8 @@ typedef pq_status (*pq_tap_fn)(pq_ctx *ctx, void *user, const pq_tap_view *view)
 
 /** Zero means default. */
 typedef struct pq_compile_opts {
-    int threads;    /* 0: pq_ctx_threads */
-    pq_tap_fn tap;  /* every float value of the graph is shown to it; fusion of sums is off */
+    int threads;   /* 0: pq_ctx_threads */
+    pq_tap_fn tap; /* every float value of the graph is shown to it; fusion of sums is off */
     void *tap_user;
     float min_score; /* > 0: boxes of anchors none of whose scores exceeds it may be left zero */
 } pq_compile_opts;
@@ -71,7 +71,8 @@ struct pq_engine {
      * (room for *n on entry; on return *n is how many there are). */
     pq_status (*layers)(pq_ctx *ctx, pq_session *s, const pq_tensor *in, size_t n_in, pq_layer *out,
                         size_t *n);
-    /* Optional: going on from the middle, for sweeps. Steps are 0 .. n; a state is what lives between two. */
+    /* Optional: going on from the middle, for sweeps. Steps are 0 .. n; a state is what lives
+     * between two. */
     /** How far `s` repeats `base` exactly and can go on from a state of `base`. */
     size_t (*common_prefix)(const pq_session *base, const pq_session *s);
     size_t (*state_bytes)(const pq_session *s, size_t step);
@@ -98,8 +99,9 @@ PQ_API const pq_engine *const *pq_engines(void);
 PQ_API PQ_MUST_USE pq_status pq_engine_find(pq_ctx *ctx, const pq_engine **out, const char *name);
 
 /**
- * Compile. The session keeps no pointer to graph or plan. Threads: a session runs on one thread at a time.
- * Memory: yours, pq_session_free. Errors: as pq_plan_bind; UNSUPPORTED (node, precision, why).
+ * Compile. The session keeps no pointer to graph or plan. Threads: a session runs on one thread at
+ * a time. Memory: yours, pq_session_free. Errors: as pq_plan_bind; UNSUPPORTED (node, precision,
+ * why).
  */
 PQ_API PQ_MUST_USE pq_status pq_compile(pq_ctx *ctx, pq_session **out, const pq_engine *engine,
                                         const pq_graph *g, const pq_plan *plan,

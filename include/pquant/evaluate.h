@@ -75,7 +75,8 @@ PQ_API PQ_MUST_USE pq_status pq_evaluate(pq_ctx *ctx, pq_figures *out, const pq_
 
 /**
  * Run a session over a data set and decode what it finds. Progress goes by `stage`.
- * Memory: *list is yours (pq_detections_clear), also where it is not empty before. Errors: those of the images and of pq_run.
+ * Memory: *list is yours (pq_detections_clear), also where it is not empty before. Errors: those of
+ * the images and of pq_run.
  */
 PQ_API PQ_MUST_USE pq_status pq_detect_dataset(pq_ctx *ctx, pq_detections *list, pq_session *s,
                                                const pq_dataset *data, const pq_prep *prep,

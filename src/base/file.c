@@ -153,7 +153,8 @@ pq_status pq_out_commit(pq_ctx *ctx, pq_out *out)
         bad = true;
         why = errno;
     }
-    if (bad) st = pq_fail(ctx, PQ_E_IO, "%s: cannot write: %s", out->path, strerror(why ? why : EIO));
+    if (bad)
+        st = pq_fail(ctx, PQ_E_IO, "%s: cannot write: %s", out->path, strerror(why ? why : EIO));
     if (bad) unlink(out->temp);
     pq_free(out->path);
     pq_free(out->temp);

@@ -1,4 +1,5 @@
-/* Streaming calibration: every value that an all-INT8 plan quantizes is watched through the engine's taps. */
+/* Streaming calibration: every value that an all-INT8 plan quantizes is watched through the
+ * engine's taps. */
 #include <math.h>
 #include <string.h>
 
@@ -21,7 +22,8 @@ static pq_status see(pq_ctx *ctx, void *user, const pq_tap_view *v)
     uint32_t id = pq_names_find(&w->names, v->name);
     pq_histogram *h = id == PQ_NONE ? NULL : w->histogram[id];
     if (h && !pq_histogram_add(h, v->data, (size_t)pq_shape_count(&v->shape), w->n_threads))
-        return pq_fail(ctx, PQ_E_FORMAT, "value '%s' is not finite on a calibration image", v->name);
+        return pq_fail(ctx, PQ_E_FORMAT, "value '%s' is not finite on a calibration image",
+                       v->name);
     return PQ_OK;
 }
 
@@ -36,7 +38,8 @@ static pq_status watch_new(pq_ctx *ctx, watch *w, const pq_graph *g)
     PQ_TRY(pq_scale_layout_new(ctx, &l, g, all));
     PQ_TRY(pq_names_of_values(ctx, &w->names, g));
     PQ_TRY(pq_alloc(ctx, &w->histogram, g->n_values, sizeof *w->histogram));
-    /* Partial plans quantize fewer values, or others of the same kinds: the operands of sums too. */
+    /* Partial plans quantize fewer values, or others of the same kinds: the operands of sums too.
+     */
     for (size_t i = 0; i < g->n_nodes; i++)
         if (!g->node[i].dead && g->node[i].op == PQ_OP_ADD)
             for (int k = 0; k < 2; k++)
@@ -85,7 +88,8 @@ out:
     return st;
 }
 
-/* AUTO: of all methods the one with the least mean |x - x^|^2.4; docs/quantization.md has the figures. */
+/* AUTO: of all methods the one with the least mean |x - x^|^2.4; docs/quantization.md has the
+ * figures. */
 static pq_interval pick(const pq_histogram *h, const pq_calibrate_opts *o, bool symmetric,
                         pq_calibrator *method)
 {
@@ -140,7 +144,10 @@ pq_status pq_calibrate(pq_ctx *ctx, pq_ranges **out, const pq_engine *engine, co
     if (!opts) opts = &none;
     PQ_TRY(engine->probe(ctx, &info));
     if (!info.taps) {
-        st = pq_fail(ctx, PQ_E_INVALID, "engine '%s' does not show values inside the network, expected one that does: cpu or ref", engine->name);
+        st = pq_fail(ctx, PQ_E_INVALID,
+                     "engine '%s' does not show values inside the network, expected one that does: "
+                     "cpu or ref",
+                     engine->name);
         goto out;
     }
     w.n_threads = opts->threads > 0 ? opts->threads : pq_ctx_threads(ctx);

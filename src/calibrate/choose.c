@@ -5,7 +5,10 @@
 #include "calibrate/histogram.h"
 
 static double bin_width(const pq_histogram *h) { return h->reach / (PQ_BINS / 2); }
-static double bin_middle(const pq_histogram *h, int i) { return (i - PQ_BINS / 2 + 0.5) * bin_width(h); }
+static double bin_middle(const pq_histogram *h, int i)
+{
+    return (i - PQ_BINS / 2 + 0.5) * bin_width(h);
+}
 
 static uint64_t total(const pq_histogram *h)
 {
@@ -71,7 +74,8 @@ double pq_expected_error(const pq_histogram *h, pq_interval r, bool symmetric, d
     return n > 0 ? sum / n : 0;
 }
 
-/* Shrinks each end in turn; two rounds are enough, since the ends interact through the step only. */
+/* Shrinks each end in turn; two rounds are enough, since the ends interact through the step only.
+ */
 static pq_interval least_error(const pq_histogram *h, bool symmetric, double power)
 {
     enum { STEPS = 96 };
@@ -99,8 +103,8 @@ static pq_interval least_error(const pq_histogram *h, bool symmetric, double pow
     return best;
 }
 
-/* Divergence of the clipped distribution p[0 .. n-1] from its form on `levels` steps, where each step
- * spreads its mass evenly over its non-empty bins. Source: Migacz, GTC 2017, S7310. */
+/* Divergence of the clipped distribution p[0 .. n-1] from its form on `levels` steps, where each
+ * step spreads its mass evenly over its non-empty bins. Source: Migacz, GTC 2017, S7310. */
 static double divergence(const double *p, int n, int levels, double outliers)
 {
     double sum_p = outliers, sum_q = 0, kl = 0;

@@ -8,7 +8,11 @@ static bool extremes(const float *x, size_t n, float *lo, float *hi, int n_threa
 {
     float a = 0, b = 0;
     int bad = 0;
-#pragma omp parallel for num_threads(n_threads) schedule(static) reduction(min : a) reduction(max : b) reduction(| : bad)
+#pragma omp parallel for num_threads(n_threads) schedule(static) reduction(min                     \
+                                                                           : a) reduction(max      \
+                                                                                          : b)     \
+    reduction(|                                                                                    \
+              : bad)
     for (size_t i = 0; i < n; i++) {
         a = x[i] < a ? x[i] : a;
         b = x[i] > b ? x[i] : b;
@@ -48,7 +52,8 @@ bool pq_histogram_add(pq_histogram *h, const float *x, size_t n, int n_threads)
         uint64_t zeros = 0;
 #pragma omp for schedule(static) nowait
         for (size_t i = 0; i < n; i++) {
-            int b = (int)(x[i] * k + (float)(PQ_BINS / 2)); /* never negative: truncation is floor */
+            int b =
+                (int)(x[i] * k + (float)(PQ_BINS / 2)); /* never negative: truncation is floor */
             b = b < 0 ? 0 : b >= PQ_BINS ? PQ_BINS - 1 : b;
             if (x[i] == 0)
                 zeros++;

@@ -24,7 +24,8 @@ typedef struct pq_interval {
 } pq_interval;
 
 /** symmetric: the s8 grid (amax is hi); else the u8 grid. */
-pq_interval pq_choose(const pq_histogram *h, pq_calibrator method, double percentile, bool symmetric);
+pq_interval pq_choose(const pq_histogram *h, pq_calibrator method, double percentile,
+                      bool symmetric);
 /** Mean of |x - x^|^power under a range. */
 double pq_expected_error(const pq_histogram *h, pq_interval r, bool symmetric, double power);
 

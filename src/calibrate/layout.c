@@ -1,9 +1,9 @@
 /* Which values get a scale, and which share one.
  *
  *  - The data input of an INT8 weighted node gets a scale.
- *  - Concat, Add, MaxPool (INT8 ones) and operators that only move values run on integers where all that
- *    read them do; then their inputs get scales too, but for one operand of Add: the sum of an INT8
- *    convolution that nobody else reads stays in the accumulator, and a float one stays float.
+ *  - Concat, Add, MaxPool (INT8 ones) and operators that only move values run on integers where all
+ * that read them do; then their inputs get scales too, but for one operand of Add: the sum of an
+ * INT8 convolution that nobody else reads stays in the accumulator, and a float one stays float.
  *  - An operator that moves values keeps the scale. An input that only one Concat reads takes the
  *    scale of its output, so that the Concat copies bytes.
  *  - The network's inputs get none on the way through a moving operator: its output has one. */
@@ -56,14 +56,16 @@ static void find_domain(state *s)
         else {
             in = moves(n) || n->op == PQ_OP_CONCAT || n->op == PQ_OP_ADD;
             if (n->quant_index >= 0 && !s->int8[n->quant_index]) in = false;
-            for (int k = 0; k < n->n_out; k++) in = in && !s->raw[n->out[k]] && s->readers[n->out[k]];
+            for (int k = 0; k < n->n_out; k++)
+                in = in && !s->raw[n->out[k]] && s->readers[n->out[k]];
         }
         s->in_domain[i] = in;
         const int n_data = in && (weighted(n) || moves(n)) ? 1 : n->n_in;
         for (int k = 0; !in && k < n->n_in; k++)
             if (n->in[k] != PQ_NONE) s->raw[n->in[k]] = true;
         for (int k = 0; in && k < n_data; k++)
-            if (n->in[k] != PQ_NONE && !g->value[n->in[k]].data && g->value[n->in[k]].dtype == PQ_F32)
+            if (n->in[k] != PQ_NONE && !g->value[n->in[k]].data &&
+                g->value[n->in[k]].dtype == PQ_F32)
                 s->l->listed[n->in[k]] = true;
     }
 }
@@ -91,7 +93,8 @@ static void spare_sums(state *s)
             if (!weighted(p)) continue;
             if (!s->int8[p->quant_index])
                 s->l->listed[n->in[k]] = false;
-            else if (p->op == PQ_OP_CONV && (rides == PQ_NONE || v->producer > g->value[rides].producer))
+            else if (p->op == PQ_OP_CONV &&
+                     (rides == PQ_NONE || v->producer > g->value[rides].producer))
                 rides = n->in[k];
         }
         if (rides != PQ_NONE) s->l->listed[rides] = false;
@@ -126,7 +129,8 @@ static void find_groups(state *s)
     for (uint32_t v = 0; v < g->n_values; v++) l->group[v] = root(l, v);
 }
 
-pq_status pq_scale_layout_new(pq_ctx *ctx, pq_scale_layout *out, const pq_graph *g, const bool *int8)
+pq_status pq_scale_layout_new(pq_ctx *ctx, pq_scale_layout *out, const pq_graph *g,
+                              const bool *int8)
 {
     state s = {.g = g, .int8 = int8, .l = out};
     pq_status st;

@@ -16,7 +16,8 @@ static pq_plan_tensor grid(pq_scheme scheme, double amax, double lo, double hi)
     }
     t.scale = (float)((hi - lo) / 255);
     t.zero_point = (int32_t)fmin(255, fmax(0, rint(-lo / (double)t.scale)));
-    /* The rounded zero point moves the ends by up to half a step: stretch so that both still fit. */
+    /* The rounded zero point moves the ends by up to half a step: stretch so that both still fit.
+     */
     if (t.zero_point > 0 && t.zero_point < 255)
         t.scale = (float)fmax((double)t.scale, fmax(-lo / t.zero_point, hi / (255 - t.zero_point)));
     return t;
@@ -30,7 +31,8 @@ static pq_status group_ranges(pq_ctx *ctx, pq_range *hull, const pq_graph *g, co
         if (!l->listed[v] || !l->defines[v]) continue;
         const pq_range *x = pq_ranges_find(r, g->value[v].name);
         if (!x)
-            return pq_fail(ctx, PQ_E_INVALID, "value '%s' has no calibrated range", g->value[v].name);
+            return pq_fail(ctx, PQ_E_INVALID, "value '%s' has no calibrated range",
+                           g->value[v].name);
         pq_range *h = &hull[l->group[v]];
         h->amax = fmaxf(h->amax, x->amax);
         h->lo = fminf(h->lo, x->lo);
@@ -53,7 +55,8 @@ static pq_status add_tensors(pq_ctx *ctx, pq_plan *p, const pq_graph *g, const p
         if (!(h->amax > 0)) { /* none of the group counts: the value's own range does */
             h = pq_ranges_find(r, g->value[v].name);
             if (!h) {
-                st = pq_fail(ctx, PQ_E_INVALID, "value '%s' has no calibrated range", g->value[v].name);
+                st = pq_fail(ctx, PQ_E_INVALID, "value '%s' has no calibrated range",
+                             g->value[v].name);
                 goto out;
             }
         }

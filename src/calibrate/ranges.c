@@ -18,8 +18,8 @@ pq_status pq_calibrator_parse(pq_ctx *ctx, pq_calibrator *out, const char *name)
             *out = (pq_calibrator)i;
             return PQ_OK;
         }
-    return pq_fail(ctx, PQ_E_INVALID, "calibrator '%s', expected auto, max, percentile, entropy or mse",
-                   name);
+    return pq_fail(ctx, PQ_E_INVALID,
+                   "calibrator '%s', expected auto, max, percentile, entropy or mse", name);
 }
 
 void pq_ranges_free(pq_ranges *r)
@@ -73,9 +73,10 @@ static pq_status load_range(pq_ctx *ctx, pq_range *x, const cJSON *o)
         PQ_TRY(pq_json_number(ctx, &v, o, key[i], name));
         *to[i] = (float)v;
     }
-    if (!(x->amax > 0) || !(x->lo <= 0) || !(x->hi >= 0) || !(x->hi > x->lo) || !isfinite(x->amax) ||
-        !isfinite(x->hi) || !isfinite(x->lo)) {
-        st = pq_fail(ctx, PQ_E_FORMAT, "tensor '%s': amax %g, lo %g, hi %g, expected amax > 0 and lo <= 0 <= hi",
+    if (!(x->amax > 0) || !(x->lo <= 0) || !(x->hi >= 0) || !(x->hi > x->lo) ||
+        !isfinite(x->amax) || !isfinite(x->hi) || !isfinite(x->lo)) {
+        st = pq_fail(ctx, PQ_E_FORMAT,
+                     "tensor '%s': amax %g, lo %g, hi %g, expected amax > 0 and lo <= 0 <= hi",
                      name, (double)x->amax, (double)x->lo, (double)x->hi);
         goto out;
     }

@@ -22,7 +22,8 @@ typedef struct cli_opt {
 
 /**
  * Parse argv[1 ..]; words that are no options go to word[0 .. *n_words-1] (room for max_words).
- * Returns -1 to go on, or the exit status: 0 after --help, 2 on wrong usage (with one line on stderr).
+ * Returns -1 to go on, or the exit status: 0 after --help, 2 on wrong usage (with one line on
+ * stderr).
  */
 int cli_parse(const char *command, const char *usage, const cli_opt *opt, size_t n_opts, int argc,
               char **argv, const char **word, size_t max_words, size_t *n_words);
@@ -39,13 +40,13 @@ int cli_print_json(pq_ctx *ctx, cJSON *doc);
 
 /** What most commands take. Members stay zero where the option was not given. */
 typedef struct cli_common {
-    const char *engine;      /* --engine */
-    const char *scheme;      /* --scheme */
-    const char *config;      /* -f */
+    const char *engine; /* --engine */
+    const char *scheme; /* --scheme */
+    const char *config; /* -f */
     int64_t threads, batch, size;
-    double conf, iou;        /* --conf-thres, --iou-thres; < 0: default */
+    double conf, iou; /* --conf-thres, --iou-thres; < 0: default */
     int64_t max_det;
-    const char *data, *ann;  /* --data, --ann */
+    const char *data, *ann; /* --data, --ann */
     const char *calib_data, *calibrator, *ranges;
     int64_t calib_images;
     bool no_equalize, no_bias_correct, no_adaround;
@@ -55,31 +56,46 @@ void cli_common_init(cli_common *c);
 
 /** Groups of options for a command's table. */
 #define CLI_OPT_MODEL(c)                                                                           \
-    {"--config,-f", CLI_TEXT, &(c).config, "CONFIG", "DAMO-YOLO config that a .pth must agree with"}, \
+    {"--config,-f", CLI_TEXT, &(c).config, "CONFIG",                                               \
+     "DAMO-YOLO config that a .pth must agree with"},                                              \
         {"--batch", CLI_INT, &(c).batch, "N", "batch size (default 1)"},                           \
         {"--img-size", CLI_INT, &(c).size, "N", "input height and width (default: the model's)"},  \
-        {"--quiet,-q", CLI_FLAG, &(c).quiet, NULL, "no warnings, no progress"}
+    {                                                                                              \
+        "--quiet,-q", CLI_FLAG, &(c).quiet, NULL, "no warnings, no progress"                       \
+    }
 #define CLI_OPT_ENGINE(c)                                                                          \
     {"--engine", CLI_TEXT, &(c).engine, "NAME", "engine to run on (default cpu)"},                 \
-        {"--threads", CLI_INT, &(c).threads, "N", "threads (default: all)"}
+    {                                                                                              \
+        "--threads", CLI_INT, &(c).threads, "N", "threads (default: all)"                          \
+    }
 #define CLI_OPT_CALIB(c)                                                                           \
     {"--calib-data", CLI_TEXT, &(c).calib_data, "IMAGES", "folder of calibration images"},         \
-        {"--calib-images", CLI_INT, &(c).calib_images, "N", "use the first N of them (default 128)"}, \
+        {"--calib-images", CLI_INT, &(c).calib_images, "N",                                        \
+         "use the first N of them (default 128)"},                                                 \
         {"--calibrator", CLI_TEXT, &(c).calibrator, "NAME",                                        \
          "auto, max, percentile, entropy or mse (default auto)"},                                  \
         {"--ranges", CLI_TEXT, &(c).ranges, "FILE", "ranges.json instead of calibrating"},         \
         {"--scheme", CLI_TEXT, &(c).scheme, "s8|u8", "activation scheme (default: the engine's)"}, \
         {"--no-equalize", CLI_FLAG, &(c).no_equalize, NULL, "no cross-layer equalisation"},        \
         {"--no-bias-correct", CLI_FLAG, &(c).no_bias_correct, NULL, "no bias correction"},         \
-        {"--no-adaround", CLI_FLAG, &(c).no_adaround, NULL, "no adaptive rounding"}
+    {                                                                                              \
+        "--no-adaround", CLI_FLAG, &(c).no_adaround, NULL, "no adaptive rounding"                  \
+    }
 #define CLI_OPT_DATA(c)                                                                            \
     {"--data", CLI_TEXT, &(c).data, "IMAGES", "folder of evaluation images"},                      \
-        {"--ann", CLI_TEXT, &(c).ann, "COCO.json", "their annotations"}
+    {                                                                                              \
+        "--ann", CLI_TEXT, &(c).ann, "COCO.json", "their annotations"                              \
+    }
 #define CLI_OPT_HEAD(c)                                                                            \
     {"--conf-thres", CLI_REAL, &(c).conf, "X", "least score (default: the family's)"},             \
         {"--iou-thres", CLI_REAL, &(c).iou, "X", "suppression IoU (default: the family's)"},       \
-        {"--max-det", CLI_INT, &(c).max_det, "N", "most boxes an image (default: the family's)"}
-#define CLI_OPT_JSON(c) {"--json", CLI_FLAG, &(c).json, NULL, "one JSON document on stdout"}
+    {                                                                                              \
+        "--max-det", CLI_INT, &(c).max_det, "N", "most boxes an image (default: the family's)"     \
+    }
+#define CLI_OPT_JSON(c)                                                                            \
+    {                                                                                              \
+        "--json", CLI_FLAG, &(c).json, NULL, "one JSON document on stdout"                         \
+    }
 
 /** A model ready to work with. plan is set when the file was a .pqe. */
 typedef struct cli_model {
@@ -101,7 +117,8 @@ pq_status cli_ranges(pq_ctx *ctx, pq_ranges **out, const cli_model *m, const cli
                      const pq_dataset *eval);
 /** --scheme, or the engine's default. */
 pq_status cli_scheme(pq_ctx *ctx, pq_scheme *out, const cli_common *c, const pq_engine *engine);
-/** A plan by word: fp32, bf16, fp16, int8 (with *ranges, calibrated on first need) or a plan.json. */
+/** A plan by word: fp32, bf16, fp16, int8 (with *ranges, calibrated on first need) or a plan.json.
+ */
 pq_status cli_plan(pq_ctx *ctx, pq_plan **out, const char *word, const cli_model *m,
                    const cli_common *c, const pq_engine *engine, pq_ranges **ranges,
                    const pq_dataset *eval);

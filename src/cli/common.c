@@ -18,7 +18,8 @@ static void log_line(void *user, pq_log_level level, const char *stage, const ch
 {
     (void)user;
     if (level >= PQ_LOG_INFO)
-        fprintf(stderr, "pquant: %s%s%s: %s\n", level == PQ_LOG_WARN ? "warning: " : "", "", stage, text);
+        fprintf(stderr, "pquant: %s%s%s: %s\n", level == PQ_LOG_WARN ? "warning: " : "", "", stage,
+                text);
 }
 
 /* A bar with the time left, redrawn at most ten times a second. */
@@ -33,8 +34,10 @@ static int progress(void *user, const char *stage, size_t done, size_t total)
         began = now;
         snprintf(current, sizeof current, "%s", stage);
     }
-    const double gone = (double)(now.tv_sec - began.tv_sec) + 1e-9 * (double)(now.tv_nsec - began.tv_nsec);
-    const double since = (double)(now.tv_sec - drawn.tv_sec) + 1e-9 * (double)(now.tv_nsec - drawn.tv_nsec);
+    const double gone =
+        (double)(now.tv_sec - began.tv_sec) + 1e-9 * (double)(now.tv_nsec - began.tv_nsec);
+    const double since =
+        (double)(now.tv_sec - drawn.tv_sec) + 1e-9 * (double)(now.tv_nsec - drawn.tv_nsec);
     if (since < 0.1 && done != total) return 0;
     drawn = now;
     const double left = done ? gone / (double)done * (double)(total - done) : 0;
@@ -68,7 +71,8 @@ int cli_print_json(pq_ctx *ctx, cJSON *doc)
 
 void cli_common_init(cli_common *c)
 {
-    *c = (cli_common){.engine = "cpu", .conf = -1, .iou = -1, .calib_images = 128, .calibrator = "auto"};
+    *c = (cli_common){
+        .engine = "cpu", .conf = -1, .iou = -1, .calib_images = 128, .calibrator = "auto"};
 }
 
 pq_status cli_model_load(pq_ctx *ctx, cli_model *m, const char *path, const cli_common *c)
@@ -103,7 +107,8 @@ pq_status cli_need_head(pq_ctx *ctx, const cli_model *m)
     return pq_prefix(ctx, pq_head_detect(ctx, &h, m->graph), "%s", m->path);
 }
 
-/* A folder, or with --ann given and the same folder, whatever order that has: by image id, else by name. */
+/* A folder, or with --ann given and the same folder, whatever order that has: by image id, else by
+ * name. */
 static pq_status calibration_images(pq_ctx *ctx, pq_dataset **out, const cli_common *c)
 {
     return pq_dataset_from_folder(ctx, out, c->calib_data, (size_t)c->calib_images);
@@ -115,7 +120,8 @@ static pq_status say_overlap(pq_ctx *ctx, const pq_dataset *calib, const pq_data
     pq_status st = pq_dataset_overlap(ctx, &shared, calib, eval);
     if (st == PQ_OK && shared)
         pq_log(ctx, PQ_LOG_WARN, "calibrate",
-               "%zu of %zu calibration images are evaluated too: the figures flatter", shared, calib->n);
+               "%zu of %zu calibration images are evaluated too: the figures flatter", shared,
+               calib->n);
     return st;
 }
 
@@ -172,8 +178,9 @@ out:
     return st;
 }
 
-pq_status cli_plan(pq_ctx *ctx, pq_plan **out, const char *word, const cli_model *m, const cli_common *c,
-                   const pq_engine *engine, pq_ranges **ranges, const pq_dataset *eval)
+pq_status cli_plan(pq_ctx *ctx, pq_plan **out, const char *word, const cli_model *m,
+                   const cli_common *c, const pq_engine *engine, pq_ranges **ranges,
+                   const pq_dataset *eval)
 {
     pq_precision p;
     *out = NULL;
@@ -181,7 +188,9 @@ pq_status cli_plan(pq_ctx *ctx, pq_plan **out, const char *word, const cli_model
     const size_t n = strlen(word);
     if (n > 5 && strcmp(word + n - 5, ".json") == 0) return pq_plan_load(ctx, out, word);
     pq_status st = pq_precision_parse(ctx, &p, word);
-    if (st != PQ_OK) return pq_fail(ctx, PQ_E_INVALID, "precision '%s', expected fp32, bf16, fp16, int8 or a plan.json", word);
+    if (st != PQ_OK)
+        return pq_fail(ctx, PQ_E_INVALID,
+                       "precision '%s', expected fp32, bf16, fp16, int8 or a plan.json", word);
     return pq_plan_float(ctx, out, m->graph, p);
 }
 
@@ -189,7 +198,8 @@ pq_status cli_data_load(pq_ctx *ctx, cli_data *d, const cli_common *c)
 {
     memset(d, 0, sizeof *d);
     if (!c->data || !c->ann)
-        return pq_fail(ctx, PQ_E_INVALID, "no evaluation data: give --data IMAGES and --ann COCO.json");
+        return pq_fail(ctx, PQ_E_INVALID,
+                       "no evaluation data: give --data IMAGES and --ann COCO.json");
     pq_status st = pq_coco_load(ctx, &d->coco, c->ann);
     return st == PQ_OK ? pq_dataset_from_coco(ctx, &d->images, d->coco, c->data, 0) : st;
 }

@@ -32,7 +32,8 @@ static void help(const char *command, const char *usage, const cli_opt *opt, siz
     printf("usage: pquant %s %s\n\n", command, usage);
     for (size_t i = 0; i < n; i++) {
         char left[80];
-        snprintf(left, sizeof left, "%s%s%s", opt[i].name, opt[i].arg ? " " : "", opt[i].arg ? opt[i].arg : "");
+        snprintf(left, sizeof left, "%s%s%s", opt[i].name, opt[i].arg ? " " : "",
+                 opt[i].arg ? opt[i].arg : "");
         printf("  %-26s %s\n", left, opt[i].help);
     }
     printf("  %-26s %s\n", "--help", "this text");

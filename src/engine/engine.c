@@ -39,9 +39,10 @@ pq_status pq_compile(pq_ctx *ctx, pq_session **out, const pq_engine *engine, con
     pq_status st = pq_plan_bind(ctx, &b, plan, g);
     for (size_t i = 0; st == PQ_OK && i < g->n_nodes; i++)
         if (!g->node[i].dead && !engine->accepts(g, &g->node[i], b.precision[i], &why))
-            st = pq_fail(ctx, PQ_E_UNSUPPORTED, "node '%s' (%s): engine '%s' cannot run it as %s: %s",
-                         g->node[i].name, pq_op_name(g->node[i].op), engine->name,
-                         pq_precision_name(b.precision[i]), why);
+            st = pq_fail(ctx, PQ_E_UNSUPPORTED,
+                         "node '%s' (%s): engine '%s' cannot run it as %s: %s", g->node[i].name,
+                         pq_op_name(g->node[i].op), engine->name, pq_precision_name(b.precision[i]),
+                         why);
     pq_binding_clear(&b);
     return st == PQ_OK ? engine->compile(ctx, out, g, plan, opts ? opts : &none) : st;
 }

@@ -11,10 +11,11 @@ typedef struct lowering {
     pq_program *p;
     pq_binding b;
     const pq_graph *g;
-    bool *real32, *real16;           /* per value: a reader wants it so */
-    const pq_plan_tensor **inherits; /* per value: unlisted, but stored on the grid of what it moves into */
-    pq_node_id *fused_conv;          /* per Add: the convolution it rides on, or PQ_NONE */
-    bool *rides;                     /* per conv: emitted at its Add */
+    bool *real32, *real16; /* per value: a reader wants it so */
+    const pq_plan_tensor *
+        *inherits;          /* per value: unlisted, but stored on the grid of what it moves into */
+    pq_node_id *fused_conv; /* per Add: the convolution it rides on, or PQ_NONE */
+    bool *rides;            /* per conv: emitted at its Add */
 } lowering;
 
 /* Operators that move or compare values only, or add them: cheap in bfloat16 and in int8. */
@@ -52,7 +53,8 @@ static pq_dtype real_dtype(const lowering *l, pq_node_id id)
 {
     const pq_node *n = &l->g->node[id];
     pq_precision p = l->b.precision[id];
-    if (pq_op_is_weighted(n->op) && n->quant_index >= 0) return p == PQ_PREC_BF16 ? PQ_BF16 : PQ_F32;
+    if (pq_op_is_weighted(n->op) && n->quant_index >= 0)
+        return p == PQ_PREC_BF16 ? PQ_BF16 : PQ_F32;
     return l->b.plan->base == PQ_PREC_BF16 && (is_light(n->op) || is_moving(n)) ? PQ_BF16 : PQ_F32;
 }
 
@@ -74,7 +76,8 @@ static bool can_ride(const lowering *l, pq_node_id add, int operand)
     if (!pq_shape_equal(&y->shape, &r->shape)) return false;
     if (pq_graph_is_output(l->g, a->in[operand])) return false;
     if (pq_reads_quantized(&l->b, add, operand)) return false;
-    /* The sum is formed in the accumulator of an INT8 or float convolution; a float one cannot write the int8 result. */
+    /* The sum is formed in the accumulator of an INT8 or float convolution; a float one cannot
+     * write the int8 result. */
     if (l->b.int8[add] && !l->b.int8[y->producer]) return false;
     return pq_graph_count_readers(l->g, a->in[operand]) == 1;
 }
@@ -108,7 +111,8 @@ static void find_wants(lowering *l)
         int n_data = weighted(l, (pq_node_id)i) ? 1 : n->n_in;
         for (int k = 0; k < n_data; k++) {
             pq_value_id v = n->in[k];
-            if (v == PQ_NONE || g->value[v].data || pq_reads_quantized(&l->b, (pq_node_id)i, k)) continue;
+            if (v == PQ_NONE || g->value[v].data || pq_reads_quantized(&l->b, (pq_node_id)i, k))
+                continue;
             if (l->b.int8[i] && (n->op == PQ_OP_CONCAT || is_moving(n)))
                 l->inherits[v] = l->b.tensor[n->out[0]];
             else if (l->fused_conv[i] != PQ_NONE && g->value[v].producer == l->fused_conv[i])
@@ -148,9 +152,11 @@ static pq_status add_step(lowering *l, pq_step **out, const pq_step *s)
     }
     pq_step *to = &p->step[p->n_steps];
     *to = *s;
-    if ((st = pq_arena_alloc(l->ctx, p->arena, &to->in, (size_t)s->n_in + 1, sizeof *to->in)) != PQ_OK)
+    if ((st = pq_arena_alloc(l->ctx, p->arena, &to->in, (size_t)s->n_in + 1, sizeof *to->in)) !=
+        PQ_OK)
         return st;
-    if ((st = pq_arena_alloc(l->ctx, p->arena, &to->out, (size_t)s->n_out, sizeof *to->out)) != PQ_OK)
+    if ((st = pq_arena_alloc(l->ctx, p->arena, &to->out, (size_t)s->n_out, sizeof *to->out)) !=
+        PQ_OK)
         return st;
     p->n_steps++;
     *out = to;
@@ -203,7 +209,8 @@ static pq_slot_id find_source(const lowering *l, const pq_slot *want)
         bool is_own = own && s->form == PQ_FORM_QUANTIZED && s->scale == own->scale &&
                       s->zero_point == own->zero_point;
         if (want->form == PQ_FORM_DEQUANTIZED && is_own) return (pq_slot_id)i;
-        if (want->form == PQ_FORM_QUANTIZED && is_own && s->scale != want->scale) return (pq_slot_id)i;
+        if (want->form == PQ_FORM_QUANTIZED && is_own && s->scale != want->scale)
+            return (pq_slot_id)i;
         if (s->form == PQ_FORM_REAL) best = (pq_slot_id)i;
     }
     return best;
@@ -224,8 +231,13 @@ static pq_status need(lowering *l, pq_slot_id *out, const pq_slot *want)
     }
     PQ_ASSERT(l->ctx, from != PQ_NONE);
     if ((st = add_slot(l, out, want)) != PQ_OK) return st;
-    pq_step s = {.convert = true, .node = PQ_NONE, .add = PQ_NONE, .residual = PQ_NONE,
-                 .n_in = 1, .n_out = 1, .precision = PQ_PREC_FP32};
+    pq_step s = {.convert = true,
+                 .node = PQ_NONE,
+                 .add = PQ_NONE,
+                 .residual = PQ_NONE,
+                 .n_in = 1,
+                 .n_out = 1,
+                 .precision = PQ_PREC_FP32};
     if ((st = add_step(l, &step, &s)) != PQ_OK) return st;
     step->in[0] = from;
     step->out[0] = *out;
@@ -246,7 +258,8 @@ static pq_status need_input(lowering *l, pq_slot_id *out, pq_node_id i, int k, b
         if (!integers) {
             want = real_slot(l, v, PQ_F32);
             want.form = PQ_FORM_DEQUANTIZED;
-        } else if (l->b.int8[i] && is_moving(n)) { /* on the output's grid, so that bytes just move */
+        } else if (l->b.int8[i] &&
+                   is_moving(n)) { /* on the output's grid, so that bytes just move */
             want = quantized_slot(l, v, l->b.tensor[n->out[0]]);
         }
     } else if (integers && (n->op == PQ_OP_CONCAT || is_moving(n))) {
@@ -289,9 +302,14 @@ static pq_status emit_weighted(lowering *l, pq_node_id conv, pq_node_id add)
     }
     const bool int8 = l->b.int8[conv];
     pq_slot s = output_slot(l, add == PQ_NONE ? conv : add, result, int8);
-    if (int8 && s.form == PQ_FORM_REAL && s.dtype == PQ_BF16 && residual != PQ_NONE) s.dtype = PQ_F32;
+    if (int8 && s.form == PQ_FORM_REAL && s.dtype == PQ_BF16 && residual != PQ_NONE)
+        s.dtype = PQ_F32;
     PQ_TRY(add_slot(l, &out, &s));
-    pq_step t = {.node = conv, .add = add, .residual = residual, .n_in = 1, .n_out = 1,
+    pq_step t = {.node = conv,
+                 .add = add,
+                 .residual = residual,
+                 .n_in = 1,
+                 .n_out = 1,
                  .precision = l->b.precision[conv]};
     PQ_TRY(add_step(l, &step, &t));
     step->in[0] = in;
@@ -306,12 +324,20 @@ static pq_status emit_node(lowering *l, pq_node_id i)
     pq_status st = PQ_OK;
     pq_slot_id in[64];
     pq_step *step;
-    /* In the INT8 domain these run on integers; the others read x^ as floats and are quantized after. */
+    /* In the INT8 domain these run on integers; the others read x^ as floats and are quantized
+     * after. */
     const bool integers = l->b.int8[i] && (is_light(n->op) || is_moving(n));
     PQ_ASSERT(l->ctx, n->n_in <= 64);
     for (int k = 0; k < n->n_in; k++) PQ_TRY(need_input(l, &in[k], i, k, integers));
-    pq_step t = {.node = i, .add = PQ_NONE, .residual = PQ_NONE, .n_in = n->n_in, .n_out = n->n_out,
-                 .precision = integers ? PQ_PREC_INT8 : l->b.plan->base == PQ_PREC_BF16 && real_dtype(l, i) == PQ_BF16 ? PQ_PREC_BF16 : PQ_PREC_FP32};
+    pq_step t = {.node = i,
+                 .add = PQ_NONE,
+                 .residual = PQ_NONE,
+                 .n_in = n->n_in,
+                 .n_out = n->n_out,
+                 .precision = integers ? PQ_PREC_INT8
+                              : l->b.plan->base == PQ_PREC_BF16 && real_dtype(l, i) == PQ_BF16
+                                  ? PQ_PREC_BF16
+                                  : PQ_PREC_FP32};
     PQ_TRY(add_step(l, &step, &t));
     for (int k = 0; k < n->n_in; k++) step->in[k] = in[k];
     for (int k = 0; k < n->n_out; k++) {
@@ -357,7 +383,8 @@ static void find_lifetimes(pq_program *p)
         for (int k = 0; k < s->n_in; k++)
             if (s->in[k] != PQ_NONE) p->slot[s->in[k]].last = (int)i;
         if (s->residual != PQ_NONE) p->slot[s->residual].last = (int)i;
-        for (int k = 0; k < s->n_out; k++) p->slot[s->out[k]].first = p->slot[s->out[k]].last = (int)i;
+        for (int k = 0; k < s->n_out; k++)
+            p->slot[s->out[k]].first = p->slot[s->out[k]].last = (int)i;
     }
     for (size_t k = 0; k < p->graph->n_outputs; k++)
         for (size_t i = 0; i < p->n_slots; i++)

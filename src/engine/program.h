@@ -3,9 +3,9 @@
  * Lowering, shared by our own engines: graph + plan -> a list of steps over slots.
  *
  * A slot is one stored form of a value: real (float32 or bfloat16), quantized with given
- * parameters, or the float32 reading of its quantized form. Steps are nodes and conversions; sums behind
- * a convolution are fused into it. What is stored and where conversions stand is decided here
- * once, so that `ref`, `cpu` and others run the same arithmetic.
+ * parameters, or the float32 reading of its quantized form. Steps are nodes and conversions; sums
+ * behind a convolution are fused into it. What is stored and where conversions stand is decided
+ * here once, so that `ref`, `cpu` and others run the same arithmetic.
  */
 #ifndef PQ_ENGINE_PROGRAM_H
 #define PQ_ENGINE_PROGRAM_H
@@ -13,8 +13,8 @@
 #include <pquant/engine.h>
 
 typedef enum pq_form {
-    PQ_FORM_REAL,      /* x as computed: dtype float32 or bfloat16 (or an integer type) */
-    PQ_FORM_QUANTIZED, /* Q(x) */
+    PQ_FORM_REAL,       /* x as computed: dtype float32 or bfloat16 (or an integer type) */
+    PQ_FORM_QUANTIZED,  /* Q(x) */
     PQ_FORM_DEQUANTIZED /* x^ in float32 */
 } pq_form;
 
@@ -22,11 +22,11 @@ typedef struct pq_slot {
     pq_value_id value;
     pq_form form;
     pq_dtype dtype;
-    pq_shape shape;    /* NCHW */
-    float scale;       /* QUANTIZED */
+    pq_shape shape; /* NCHW */
+    float scale;    /* QUANTIZED */
     int32_t zero_point;
-    bool constant;     /* bytes are those of the graph's constant */
-    int first, last;   /* steps that write and last read it; inputs: -1; outputs: n_steps */
+    bool constant;   /* bytes are those of the graph's constant */
+    int first, last; /* steps that write and last read it; inputs: -1; outputs: n_steps */
 } pq_slot;
 
 typedef uint32_t pq_slot_id;
@@ -43,7 +43,7 @@ typedef struct pq_step {
 } pq_step;
 
 typedef struct pq_program {
-    pq_graph *graph; /* a copy, with the plan's corrected weights in place */
+    pq_graph *graph;         /* a copy, with the plan's corrected weights in place */
     pq_tensor *weight_scale; /* per value of graph: scales the plan gives, or empty */
     pq_slot *slot;
     size_t n_slots, room_slots;

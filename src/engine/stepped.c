@@ -39,7 +39,8 @@ pq_status pq_stepped_allocate(pq_ctx *ctx, pq_stepped *s)
         last[i] = p->slot[i].last;
         size[i] = s->bytes[i];
     }
-    for (size_t i = 0; i < p->n_slots; i++) { /* a slot and those that follow it in its bytes: one item */
+    for (size_t i = 0; i < p->n_slots;
+         i++) { /* a slot and those that follow it in its bytes: one item */
         pq_slot_id root = (pq_slot_id)i;
         while (s->alias[root] != PQ_NONE) root = s->alias[root];
         if (root == i) continue;
@@ -52,7 +53,8 @@ pq_status pq_stepped_allocate(pq_ctx *ctx, pq_stepped *s)
         while (s->alias[root] != PQ_NONE) root = s->alias[root];
         s->offset[i] = s->offset[root];
     }
-    st = pq_alloc(ctx, &s->arena, s->base.arena_bytes + 4096, 1); /* vector loads may read past the end */
+    st = pq_alloc(ctx, &s->arena, s->base.arena_bytes + 4096,
+                  1); /* vector loads may read past the end */
 out:
     pq_free(size);
     pq_free(first);
@@ -82,10 +84,11 @@ void pq_stepped_bind(pq_stepped *s, const pq_tensor *in, pq_tensor *out)
     const pq_graph *g = p->graph;
     for (size_t i = 0; i < p->n_slots; i++) {
         const pq_slot *slot = &p->slot[i];
-        s->ptr[i] = slot->constant ? pq_buf_data(g->value[slot->value].data)
-                                   : s->arena + s->offset[i];
+        s->ptr[i] =
+            slot->constant ? pq_buf_data(g->value[slot->value].data) : s->arena + s->offset[i];
         for (size_t k = 0; out && k < g->n_outputs; k++)
-            if (is_output_slot(slot, g->output[k]) && slot->first >= 0 && !s->channels_last(s, slot))
+            if (is_output_slot(slot, g->output[k]) && slot->first >= 0 &&
+                !s->channels_last(s, slot))
                 s->ptr[i] = pq_tensor_data(&out[k]);
         for (size_t k = 0; in && k < g->n_inputs; k++)
             if (is_output_slot(slot, g->input[k])) s->ptr[i] = pq_tensor_data(&in[k]);
@@ -124,10 +127,12 @@ static void copy_output(float *dst, const float *src, const pq_shape *s, bool ch
         return;
     }
     const size_t c = (size_t)s->dim[1], area = (size_t)(s->dim[2] * s->dim[3]);
-    for (size_t i = 0; i < n; i++) dst[i] = src[(i / area / c * area + i % area) * c + i / area % c];
+    for (size_t i = 0; i < n; i++)
+        dst[i] = src[(i / area / c * area + i % area) * c + i / area % c];
 }
 
-/* An output stored NHWC, or that is an input of the network, or an output twice, is copied at the end. */
+/* An output stored NHWC, or that is an input of the network, or an output twice, is copied at the
+ * end. */
 static void copy_outputs(pq_stepped *s, pq_tensor *out)
 {
     const pq_program *p = s->program;
@@ -175,7 +180,8 @@ static bool same_constants(const pq_program *a, const pq_program *b, pq_node_id 
         if (x != y && (!x || !y || pq_buf_bytes(x) != pq_buf_bytes(y) ||
                        memcmp(pq_buf_data(x), pq_buf_data(y), pq_buf_bytes(x)) != 0))
             return false;
-        if (sx != sy && (!sx || !sy || memcmp(pq_buf_data(sx), pq_buf_data(sy), pq_buf_bytes(sx)) != 0))
+        if (sx != sy &&
+            (!sx || !sy || memcmp(pq_buf_data(sx), pq_buf_data(sy), pq_buf_bytes(sx)) != 0))
             return false;
     }
     return true;
@@ -210,7 +216,8 @@ size_t pq_stepped_prefix(const pq_session *base, const pq_session *session)
     for (; n > 0; n--) {
         bool ok = true;
         for (size_t i = 0; ok && i < b->n_slots; i++)
-            if (live(b, i, n)) ok = i < a->n_slots && same_slot(&a->slot[i], &b->slot[i]) && live(a, i, n);
+            if (live(b, i, n))
+                ok = i < a->n_slots && same_slot(&a->slot[i], &b->slot[i]) && live(a, i, n);
         if (ok) break;
     }
     return n;

@@ -25,7 +25,8 @@ struct pq_stepped {
     bool (*channels_last)(const pq_stepped *s, const pq_slot *slot);
     /** May be NULL. Runs before the first step, inputs bound. */
     pq_status (*begin)(pq_ctx *ctx, pq_stepped *s);
-    pq_slot_id *alias; /* per slot, set before pq_stepped_allocate: shares the bytes of that earlier slot */
+    pq_slot_id *
+        alias; /* per slot, set before pq_stepped_allocate: shares the bytes of that earlier slot */
 };
 
 /** Program, memory plan and the session's description. Call with the function members set. */

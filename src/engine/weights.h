@@ -4,7 +4,8 @@
 
 #include "engine/program.h"
 
-/** Dimension of the output channels in the weight of n: Conv 0, ConvTranspose 1, Gemm 0 or 1, MatMul last. */
+/** Dimension of the output channels in the weight of n: Conv 0, ConvTranspose 1, Gemm 0 or 1,
+ * MatMul last. */
 int pq_weight_axis(const pq_graph *g, const pq_node *n);
 
 /** Float weights as stored in the graph (borrowed) and bias (borrowed; NULL if none). */

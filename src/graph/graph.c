@@ -326,8 +326,10 @@ pq_status pq_graph_verify(pq_ctx *ctx, const pq_graph *g)
             PQ_ASSERT(ctx, n->in[k] < g->n_values);
             const pq_value *v = &g->value[n->in[k]];
             if (v->producer != PQ_NONE && (v->producer >= i || g->node[v->producer].dead))
-                return pq_fail(ctx, PQ_E_INTERNAL, "node '%s': input '%s' is made after it or by a "
-                               "removed node", n->name, v->name);
+                return pq_fail(ctx, PQ_E_INTERNAL,
+                               "node '%s': input '%s' is made after it or by a "
+                               "removed node",
+                               n->name, v->name);
         }
         for (int k = 0; k < n->n_out; k++)
             PQ_ASSERT(ctx, n->out[k] < g->n_values && g->value[n->out[k]].producer == i);
@@ -440,8 +442,7 @@ int64_t pq_node_macs(const pq_graph *g, const pq_node *n)
     int64_t outputs = pq_shape_count(y);
     switch (n->op) {
     case PQ_OP_CONV: return outputs * w->dim[1] * w->dim[2] * w->dim[3];
-    case PQ_OP_CONV_TRANSPOSE:
-        return pq_shape_count(x) * w->dim[1] * w->dim[2] * w->dim[3];
+    case PQ_OP_CONV_TRANSPOSE: return pq_shape_count(x) * w->dim[1] * w->dim[2] * w->dim[3];
     case PQ_OP_GEMM: return outputs * (n->attr.trans_a ? x->dim[0] : x->dim[1]);
     default: return x->rank ? outputs * x->dim[x->rank - 1] : 0;
     }

@@ -1,4 +1,5 @@
-/* The cpu engine: oneDNN for what it does well, our own kernels around it. Feature maps are NHWC. */
+/* The cpu engine: oneDNN for what it does well, our own kernels around it. Feature maps are NHWC.
+ */
 #include "engine/cpu/cpu.h"
 
 #include <omp.h>
@@ -14,7 +15,9 @@
 const pq_cpu_kernels *pq_cpu_kernels_best(void)
 {
     const pq_cpu *c = pq_cpu_get();
-    return c->avx512 ? &pq_cpu_kernels_avx512 : c->avx2 && c->fma ? &pq_cpu_kernels_avx2 : &pq_cpu_kernels_base;
+    return c->avx512           ? &pq_cpu_kernels_avx512
+           : c->avx2 && c->fma ? &pq_cpu_kernels_avx2
+                               : &pq_cpu_kernels_base;
 }
 
 static pq_status probe(pq_ctx *ctx, pq_engine_info *out)
@@ -25,7 +28,8 @@ static pq_status probe(pq_ctx *ctx, pq_engine_info *out)
     memset(out, 0, sizeof *out);
     snprintf(out->version, sizeof out->version, "oneDNN %d.%d.%d", v->major, v->minor, v->patch);
     snprintf(out->device, sizeof out->device, "%s%s%s", c->model,
-             c->avx512_vnni || c->avx_vnni ? ", VNNI" : ", no VNNI", c->avx512_bf16 ? ", BF16" : "");
+             c->avx512_vnni || c->avx_vnni ? ", VNNI" : ", no VNNI",
+             c->avx512_bf16 ? ", BF16" : "");
     out->precisions = 1u << PQ_PREC_FP32 | 1u << PQ_PREC_INT8;
     if (c->avx512_bf16) out->precisions |= 1u << PQ_PREC_BF16;
     out->scheme = PQ_SCHEME_U8;
@@ -96,7 +100,8 @@ static void choose_inputs(cpu_session *s)
         for (size_t i = 0; only && i < p->n_steps; i++) {
             const pq_step *step = &p->step[i];
             for (int j = 0; j < step->n_in; j++)
-                if (step->in[j] == k && !step->convert && p->graph->node[step->node].op != PQ_OP_FOCUS)
+                if (step->in[j] == k && !step->convert &&
+                    p->graph->node[step->node].op != PQ_OP_FOCUS)
                     only = false;
             if (step->residual == k) only = false;
         }
@@ -104,15 +109,16 @@ static void choose_inputs(cpu_session *s)
     }
 }
 
-/* The sum of a residual block is formed in the residual's own bytes where nobody needs them later. */
+/* The sum of a residual block is formed in the residual's own bytes where nobody needs them later.
+ */
 static void alias_residual(cpu_session *s, size_t i)
 {
     const pq_program *p = s->stepped.program;
     const pq_step *step = &p->step[i];
     const pq_slot *r = &p->slot[step->residual], *y = &p->slot[step->out[0]];
     const bool output = y->last == (int)p->n_steps;
-    if (cpu_conv_sums_in_place(s->step[i].conv) && r->last == (int)i && r->first >= 0 && !r->constant &&
-        r->dtype == y->dtype && step->residual != step->in[0] && !output)
+    if (cpu_conv_sums_in_place(s->step[i].conv) && r->last == (int)i && r->first >= 0 &&
+        !r->constant && r->dtype == y->dtype && step->residual != step->in[0] && !output)
         s->stepped.alias[step->out[0]] = step->residual;
 }
 
@@ -137,7 +143,8 @@ static pq_status prepare(pq_ctx *ctx, cpu_session *s, size_t i)
 static void destroy(pq_session *session)
 {
     cpu_session *s = (cpu_session *)session;
-    for (size_t i = 0; s->step && i < s->stepped.program->n_steps; i++) cpu_conv_free(s->step[i].conv);
+    for (size_t i = 0; s->step && i < s->stepped.program->n_steps; i++)
+        cpu_conv_free(s->step[i].conv);
     if (s->stream) dnnl_stream_destroy(s->stream);
     if (s->engine) dnnl_engine_destroy(s->engine);
     pq_free(s->step);
@@ -180,7 +187,8 @@ out:
     return st;
 }
 
-static pq_status with_threads(pq_ctx *ctx, pq_session *session, pq_status (*fn)(pq_ctx *, void *), void *arg)
+static pq_status with_threads(pq_ctx *ctx, pq_session *session, pq_status (*fn)(pq_ctx *, void *),
+                              void *arg)
 {
     const int old = omp_get_max_threads(), want = ((cpu_session *)session)->n_threads;
     if (old != want) omp_set_num_threads(want);
@@ -205,7 +213,8 @@ static pq_status call_run(pq_ctx *ctx, void *arg)
     return pq_stepped_run(ctx, c->s, c->in, c->n_in, c->out, c->n_out);
 }
 
-static pq_status run(pq_ctx *ctx, pq_session *s, const pq_tensor *in, size_t n_in, pq_tensor *out, size_t n_out)
+static pq_status run(pq_ctx *ctx, pq_session *s, const pq_tensor *in, size_t n_in, pq_tensor *out,
+                     size_t n_out)
 {
     struct call c = {.s = s, .in = in, .n_in = n_in, .out = out, .n_out = n_out};
     return with_threads(ctx, s, call_run, &c);
@@ -214,13 +223,13 @@ static pq_status run(pq_ctx *ctx, pq_session *s, const pq_tensor *in, size_t n_i
 static pq_status call_part(pq_ctx *ctx, void *arg)
 {
     struct call *c = arg;
-    return pq_stepped_part(ctx, c->s, c->from, c->to, c->owner, c->state, c->new_state, c->in, c->n_in, c->out,
-                           c->n_out);
+    return pq_stepped_part(ctx, c->s, c->from, c->to, c->owner, c->state, c->new_state, c->in,
+                           c->n_in, c->out, c->n_out);
 }
 
-static pq_status run_part(pq_ctx *ctx, pq_session *s, size_t from, size_t to, const pq_session *owner,
-                          const void *state, void *new_state, const pq_tensor *in, size_t n_in, pq_tensor *out,
-                          size_t n_out)
+static pq_status run_part(pq_ctx *ctx, pq_session *s, size_t from, size_t to,
+                          const pq_session *owner, const void *state, void *new_state,
+                          const pq_tensor *in, size_t n_in, pq_tensor *out, size_t n_out)
 {
     struct call c = {s, owner, in, out, n_in, n_out, from, to, state, new_state};
     return with_threads(ctx, s, call_part, &c);
@@ -245,7 +254,8 @@ static void describe_layer(const cpu_session *s, size_t i, pq_layer *l)
         const pq_slot *from = &p->slot[step->in[0]], *to = &p->slot[step->out[0]];
         snprintf(l->node, sizeof l->node, "%s", p->graph->value[to->value].name);
         snprintf(l->op, sizeof l->op, "Convert");
-        snprintf(l->precision, sizeof l->precision, "%s>%s", pq_dtype_name(from->dtype), pq_dtype_name(to->dtype));
+        snprintf(l->precision, sizeof l->precision, "%s>%s", pq_dtype_name(from->dtype),
+                 pq_dtype_name(to->dtype));
         return;
     }
     const pq_node *n = &p->graph->node[step->node];
@@ -272,7 +282,8 @@ static pq_status call_layers(pq_ctx *ctx, void *arg)
     return st;
 }
 
-static pq_status layers(pq_ctx *ctx, pq_session *session, const pq_tensor *in, size_t n_in, pq_layer *out, size_t *n)
+static pq_status layers(pq_ctx *ctx, pq_session *session, const pq_tensor *in, size_t n_in,
+                        pq_layer *out, size_t *n)
 {
     struct call c = {.s = session, .in = in, .n_in = n_in, .to = *n, .new_state = out};
     const size_t have = ((cpu_session *)session)->stepped.program->n_steps;
@@ -280,7 +291,14 @@ static pq_status layers(pq_ctx *ctx, pq_session *session, const pq_tensor *in, s
     return with_threads(ctx, session, call_layers, &c);
 }
 
-const pq_engine pq_engine_cpu = {
-    .abi = PQ_ENGINE_ABI, .name = "cpu", .probe = probe, .accepts = accepts, .compile = compile, .run = run,
-    .destroy = destroy, .layers = layers, .common_prefix = pq_stepped_prefix,
-    .state_bytes = pq_stepped_state_bytes, .run_part = run_part};
+const pq_engine pq_engine_cpu = {.abi = PQ_ENGINE_ABI,
+                                 .name = "cpu",
+                                 .probe = probe,
+                                 .accepts = accepts,
+                                 .compile = compile,
+                                 .run = run,
+                                 .destroy = destroy,
+                                 .layers = layers,
+                                 .common_prefix = pq_stepped_prefix,
+                                 .state_bytes = pq_stepped_state_bytes,
+                                 .run_part = run_part};

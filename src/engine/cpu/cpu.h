@@ -29,7 +29,7 @@ struct cpu_session {
     float min_score;
     dnnl_engine_t engine;
     dnnl_stream_t stream;
-    cpu_layout *layout;    /* per slot */
+    cpu_layout *layout; /* per slot */
     cpu_step *step;
     float *scratch; /* float results of convolutions whose epilogue runs apart */
     size_t scratch_bytes;

@@ -1,6 +1,6 @@
-/* Weighted nodes as oneDNN primitives: activations NHWC, weights packed once. A product [m, k] x [k, n]
- * is a 1x1 convolution over m pixels. Where the processor's u8 x s8 instruction saturates (no
- * VNNI), integer convolutions run on our own exact rows instead. */
+/* Weighted nodes as oneDNN primitives: activations NHWC, weights packed once. A product [m, k] x
+ * [k, n] is a 1x1 convolution over m pixels. Where the processor's u8 x s8 instruction saturates
+ * (no VNNI), integer convolutions run on our own exact rows instead. */
 #include <math.h>
 #include <string.h>
 
@@ -23,8 +23,8 @@ struct cpu_conv {
     dnnl_memory_t src, dst, owned[MOST_ARGS];
     int n_owned, n_args;
     dnnl_exec_arg_t arg[MOST_ARGS];
-    bool sum_inside;  /* the residual stands in dst when the primitive starts */
-    bool apart;       /* float result to scratch, then cpu_finish */
+    bool sum_inside;   /* the residual stands in dst when the primitive starts */
+    bool apart;        /* float result to scratch, then cpu_finish */
     int16_t *weight16; /* own exact rows */
     float *multiplier, *bias;
 };
@@ -59,8 +59,7 @@ static geometry find_geometry(const pq_program *p, const pq_step *step, const pq
     g.o = out->dim[out->rank - 1];
     g.w = g.ow = pq_shape_count(out) / g.o;
     g.c = pq_shape_count(in) / g.w;
-    for (int i = 0; i < 2; i++)
-        g.window.kernel[i] = g.window.stride[i] = g.window.dilation[i] = 1;
+    for (int i = 0; i < 2; i++) g.window.kernel[i] = g.window.stride[i] = g.window.dilation[i] = 1;
     return g;
 }
 
@@ -78,14 +77,16 @@ static size_t weight_at(const geometry *g, const pq_node *n, int64_t o, int64_t 
 }
 
 /* Weights as [groups][o][c][kh][kw], elements of `size` bytes. */
-static void order_weights(void *dst, const void *src, size_t size, const geometry *g, const pq_node *n)
+static void order_weights(void *dst, const void *src, size_t size, const geometry *g,
+                          const pq_node *n)
 {
     const int64_t area = g->window.kernel[0] * g->window.kernel[1], cg = g->c / g->groups;
     size_t at = 0;
     for (int64_t o = 0; o < g->o; o++)
         for (int64_t c = 0; c < cg; c++)
             for (int64_t k = 0; k < area; k++, at++)
-                memcpy((char *)dst + at * size, (const char *)src + weight_at(g, n, o, c, k) * size, size);
+                memcpy((char *)dst + at * size, (const char *)src + weight_at(g, n, o, c, k) * size,
+                       size);
 }
 
 static size_t channel_of(const geometry *g, const pq_node *n, int64_t o)
@@ -135,7 +136,8 @@ static pq_status make_attr(pq_ctx *ctx, dnnl_primitive_attr_t *out, const pq_pro
     CPU_DNNL(ctx, dnnl_post_ops_create(&po));
     if (step->precision == PQ_PREC_INT8) {
         CPU_DNNL(ctx, dnnl_primitive_attr_set_scales_mask(*out, DNNL_ARG_SRC, 0));
-        CPU_DNNL(ctx, dnnl_primitive_attr_set_scales_mask(*out, DNNL_ARG_WEIGHTS, g->groups > 1 ? 3 : 1));
+        CPU_DNNL(ctx, dnnl_primitive_attr_set_scales_mask(*out, DNNL_ARG_WEIGHTS,
+                                                          g->groups > 1 ? 3 : 1));
         if (x->zero_point)
             CPU_DNNL(ctx, dnnl_primitive_attr_set_zero_points_mask(*out, DNNL_ARG_SRC, 0));
         if (y->form == PQ_FORM_QUANTIZED && !apart) {
@@ -199,7 +201,8 @@ static dnnl_status_t describe(dnnl_primitive_desc_t *out, cpu_session *s, const 
 {
     const pq_window *w = &g->window;
     const dnnl_dims_t strides = {w->stride[0], w->stride[1]},
-                      dilates = {w->dilation[0] - 1, w->dilation[1] - 1}, lo = {w->pad[0], w->pad[1]};
+                      dilates = {w->dilation[0] - 1, w->dilation[1] - 1},
+                      lo = {w->pad[0], w->pad[1]};
     dnnl_dims_t hi;
     for (int i = 0; i < 2; i++) { /* what the output size implies: ceil mode or odd sizes */
         const int64_t in = i ? g->w : g->h, o = i ? g->ow : g->oh,
@@ -208,13 +211,12 @@ static dnnl_status_t describe(dnnl_primitive_desc_t *out, cpu_session *s, const 
                               : (o - 1) * w->stride[i] + reach - in - lo[i];
     }
     *out = NULL;
-    return g->transposed
-               ? dnnl_deconvolution_forward_primitive_desc_create(
-                     out, s->engine, dnnl_forward_inference, dnnl_deconvolution_direct, d->src,
-                     d->weights, d->bias, d->dst, strides, dilates, lo, hi, attr)
-               : dnnl_convolution_forward_primitive_desc_create(
-                     out, s->engine, dnnl_forward_inference, dnnl_convolution_direct, d->src,
-                     d->weights, d->bias, d->dst, strides, dilates, lo, hi, attr);
+    return g->transposed ? dnnl_deconvolution_forward_primitive_desc_create(
+                               out, s->engine, dnnl_forward_inference, dnnl_deconvolution_direct,
+                               d->src, d->weights, d->bias, d->dst, strides, dilates, lo, hi, attr)
+                         : dnnl_convolution_forward_primitive_desc_create(
+                               out, s->engine, dnnl_forward_inference, dnnl_convolution_direct,
+                               d->src, d->weights, d->bias, d->dst, strides, dilates, lo, hi, attr);
 }
 
 static bool is_slow(dnnl_primitive_desc_t pd)
@@ -234,8 +236,8 @@ static pq_status own(pq_ctx *ctx, cpu_conv *c, int arg, dnnl_memory_t m)
     return PQ_OK;
 }
 
-static pq_status add_vector(pq_ctx *ctx, cpu_session *s, cpu_conv *c, int arg, dnnl_data_type_t type,
-                            const void *data, int64_t n)
+static pq_status add_vector(pq_ctx *ctx, cpu_session *s, cpu_conv *c, int arg,
+                            dnnl_data_type_t type, const void *data, int64_t n)
 {
     dnnl_memory_desc_t md = NULL;
     dnnl_memory_t m = NULL;
@@ -267,9 +269,9 @@ static pq_status pack_weights(pq_ctx *ctx, cpu_session *s, cpu_conv *c, dnnl_pri
     dnnl_primitive_desc_t rpd = NULL;
     dnnl_primitive_t reorder = NULL;
     pq_status st;
-    CPU_DNNL(ctx, dnnl_memory_desc_create_with_tag(&md, g->groups > 1 ? 5 : 4, g->groups > 1 ? wg : wd,
-                                                   int8 ? dnnl_s8 : dnnl_f32,
-                                                   g->groups > 1 ? dnnl_goihw : dnnl_oihw));
+    CPU_DNNL(ctx, dnnl_memory_desc_create_with_tag(
+                      &md, g->groups > 1 ? 5 : 4, g->groups > 1 ? wg : wd,
+                      int8 ? dnnl_s8 : dnnl_f32, g->groups > 1 ? dnnl_goihw : dnnl_oihw));
     CPU_DNNL(ctx, dnnl_memory_create(&from, md, s->engine, data));
     CPU_DNNL(ctx, dnnl_memory_create(&to, want, s->engine, DNNL_MEMORY_ALLOCATE));
     CPU_DNNL(ctx, dnnl_reorder_primitive_desc_create(&rpd, md, s->engine, want, s->engine, NULL));
@@ -301,13 +303,16 @@ static pq_status add_scales(pq_ctx *ctx, cpu_session *s, cpu_conv *c, const pq_s
     PQ_TRY(pq_alloc(ctx, &per_channel, (size_t)o, sizeof *per_channel));
     for (int64_t i = 0; i < o; i++) per_channel[i] = scale[channel_of(g, n, i)];
     PQ_TRY(add_vector(ctx, s, c, DNNL_ARG_ATTR_SCALES | DNNL_ARG_SRC, dnnl_f32, &x->scale, 1));
-    PQ_TRY(add_vector(ctx, s, c, DNNL_ARG_ATTR_SCALES | DNNL_ARG_WEIGHTS, dnnl_f32, per_channel, o));
+    PQ_TRY(
+        add_vector(ctx, s, c, DNNL_ARG_ATTR_SCALES | DNNL_ARG_WEIGHTS, dnnl_f32, per_channel, o));
     if (x->zero_point)
-        PQ_TRY(add_vector(ctx, s, c, DNNL_ARG_ATTR_ZERO_POINTS | DNNL_ARG_SRC, dnnl_s32, &x->zero_point, 1));
+        PQ_TRY(add_vector(ctx, s, c, DNNL_ARG_ATTR_ZERO_POINTS | DNNL_ARG_SRC, dnnl_s32,
+                          &x->zero_point, 1));
     if (y->form == PQ_FORM_QUANTIZED && !c->apart) {
         PQ_TRY(add_vector(ctx, s, c, DNNL_ARG_ATTR_SCALES | DNNL_ARG_DST, dnnl_f32, &y->scale, 1));
         if (y->zero_point)
-            PQ_TRY(add_vector(ctx, s, c, DNNL_ARG_ATTR_ZERO_POINTS | DNNL_ARG_DST, dnnl_s32, &y->zero_point, 1));
+            PQ_TRY(add_vector(ctx, s, c, DNNL_ARG_ATTR_ZERO_POINTS | DNNL_ARG_DST, dnnl_s32,
+                              &y->zero_point, 1));
     }
 out:
     pq_free(per_channel);
@@ -320,7 +325,9 @@ static pq_status make_primitive(pq_ctx *ctx, cpu_session *s, cpu_conv *c, const 
     const pq_program *p = s->stepped.program;
     const pq_slot *x = &p->slot[step->in[0]], *y = &p->slot[step->out[0]];
     const bool int8 = step->precision == PQ_PREC_INT8;
-    const dnnl_data_type_t wt = int8 ? dnnl_s8 : step->precision == PQ_PREC_BF16 ? dnnl_bf16 : dnnl_f32;
+    const dnnl_data_type_t wt = int8                              ? dnnl_s8
+                                : step->precision == PQ_PREC_BF16 ? dnnl_bf16
+                                                                  : dnnl_f32;
     const bool mixed = step->residual != PQ_NONE && p->slot[step->residual].dtype != y->dtype;
     dnnl_primitive_desc_t pd = NULL;
     pq_status st = PQ_OK;
@@ -330,8 +337,8 @@ static pq_status make_primitive(pq_ctx *ctx, cpu_session *s, cpu_conv *c, const 
         descs d = {0};
         dnnl_primitive_attr_t attr = NULL;
         const bool last = apart == 1 || (step->residual == PQ_NONE && y->form != PQ_FORM_QUANTIZED);
-        st = make_descs(ctx, &d, &c->g, data_type(x->dtype), wt, apart ? dnnl_f32 : data_type(y->dtype),
-                        c->bias != NULL);
+        st = make_descs(ctx, &d, &c->g, data_type(x->dtype), wt,
+                        apart ? dnnl_f32 : data_type(y->dtype), c->bias != NULL);
         if (st == PQ_OK) st = make_attr(ctx, &attr, p, step, &c->g, apart);
         dnnl_status_t ds = st == PQ_OK ? describe(&pd, s, &c->g, &d, attr) : dnnl_success;
         if (attr) dnnl_primitive_attr_destroy(attr);
@@ -348,10 +355,12 @@ static pq_status make_primitive(pq_ctx *ctx, cpu_session *s, cpu_conv *c, const 
     c->sum_inside = !c->apart && step->residual != PQ_NONE;
     CPU_DNNL(ctx, dnnl_primitive_create(&c->primitive, pd));
     dnnl_primitive_desc_query(pd, dnnl_query_impl_info_str, 0, (void *)&c->impl);
-    CPU_DNNL(ctx, dnnl_memory_create(&c->src, dnnl_primitive_desc_query_md(pd, dnnl_query_src_md, 0),
-                                     s->engine, DNNL_MEMORY_NONE));
-    CPU_DNNL(ctx, dnnl_memory_create(&c->dst, dnnl_primitive_desc_query_md(pd, dnnl_query_dst_md, 0),
-                                     s->engine, DNNL_MEMORY_NONE));
+    CPU_DNNL(ctx,
+             dnnl_memory_create(&c->src, dnnl_primitive_desc_query_md(pd, dnnl_query_src_md, 0),
+                                s->engine, DNNL_MEMORY_NONE));
+    CPU_DNNL(ctx,
+             dnnl_memory_create(&c->dst, dnnl_primitive_desc_query_md(pd, dnnl_query_dst_md, 0),
+                                s->engine, DNNL_MEMORY_NONE));
     c->arg[c->n_args++] = (dnnl_exec_arg_t){DNNL_ARG_SRC, c->src};
     c->arg[c->n_args++] = (dnnl_exec_arg_t){DNNL_ARG_DST, c->dst};
     st = pack_weights(ctx, s, c, pd, weights, int8);
@@ -362,13 +371,10 @@ out:
 
 /* ---- own exact rows ---- */
 
-static bool exact_integers(void)
-{
-    return pq_cpu_get()->avx512_vnni || pq_cpu_get()->avx_vnni;
-}
+static bool exact_integers(void) { return pq_cpu_get()->avx512_vnni || pq_cpu_get()->avx_vnni; }
 
-static pq_status make_rows(pq_ctx *ctx, cpu_conv *c, const int8_t *q, const float *scale, float in_scale,
-                           const pq_node *n)
+static pq_status make_rows(pq_ctx *ctx, cpu_conv *c, const int8_t *q, const float *scale,
+                           float in_scale, const pq_node *n)
 {
     const geometry *g = &c->g;
     const int64_t area = g->window.kernel[0] * g->window.kernel[1], cg = g->c / g->groups;
@@ -387,7 +393,8 @@ out:
     return st;
 }
 
-static pq_status run_rows(pq_ctx *ctx, cpu_session *s, cpu_conv *c, const pq_slot *in, const void *x)
+static pq_status run_rows(pq_ctx *ctx, cpu_session *s, cpu_conv *c, const pq_slot *in,
+                          const void *x)
 {
     const geometry *g = &c->g;
     const pq_conv_q8 v = {g->c, g->h, g->w, g->o, g->oh, g->ow, g->groups, &g->window};
@@ -405,7 +412,8 @@ static pq_status run_rows(pq_ctx *ctx, cpu_session *s, cpu_conv *c, const pq_slo
         for (int64_t r = 0; r < g->n * g->oh; r++) {
             if (!sum) continue;
             const uint8_t *image = (const uint8_t *)x + r / g->oh * g->h * g->w * g->c;
-            s->k->conv_row(sum, &v, image, in->dtype == PQ_S8, in->zero_point, c->weight16, r % g->oh);
+            s->k->conv_row(sum, &v, image, in->dtype == PQ_S8, in->zero_point, c->weight16,
+                           r % g->oh);
             float *to = s->scratch + r * g->ow * g->o;
             for (int64_t i = 0; i < g->ow; i++)
                 for (int64_t o = 0; o < g->o; o++)
@@ -459,8 +467,8 @@ pq_status cpu_conv_new(pq_ctx *ctx, cpu_conv **out, cpu_session *s, size_t i)
         st = make_rows(ctx, c, q, scale, x->scale, n);
     } else {
         PQ_TRY(pq_alloc(ctx, &ordered, count, int8 ? 1 : sizeof(float)));
-        order_weights(ordered, int8 ? (const void *)q : pq_weight_data(p->graph, n), int8 ? 1 : sizeof(float),
-                      g, n);
+        order_weights(ordered, int8 ? (const void *)q : pq_weight_data(p->graph, n),
+                      int8 ? 1 : sizeof(float), g, n);
         if (!int8 && n->op == PQ_OP_GEMM)
             for (size_t k = 0; k < count; k++) ((float *)ordered)[k] *= n->attr.alpha;
         PQ_TRY(make_primitive(ctx, s, c, step, ordered));

@@ -1,5 +1,5 @@
-/* Everything but convolutions: conversions, Focus, concat, pooling, resizing, sums, activations, box
- * decoding. What has no kernel here runs on the plain evaluator, and bench --layers says so. */
+/* Everything but convolutions: conversions, Focus, concat, pooling, resizing, sums, activations,
+ * box decoding. What has no kernel here runs on the plain evaluator, and bench --layers says so. */
 #include <string.h>
 
 #include "base/mem.h"
@@ -8,9 +8,15 @@
 
 enum { CHUNK = 8192 }; /* elements a thread takes at a time */
 
-static const pq_slot *slot_of(const cpu_session *s, pq_slot_id id) { return &s->stepped.program->slot[id]; }
+static const pq_slot *slot_of(const cpu_session *s, pq_slot_id id)
+{
+    return &s->stepped.program->slot[id];
+}
 static void *data_of(const cpu_session *s, pq_slot_id id) { return s->stepped.ptr[id]; }
-static const pq_step *step_of(const cpu_session *s, size_t i) { return &s->stepped.program->step[i]; }
+static const pq_step *step_of(const cpu_session *s, size_t i)
+{
+    return &s->stepped.program->step[i];
+}
 static const pq_node *node_of(const cpu_session *s, size_t i)
 {
     return &s->stepped.program->graph->node[step_of(s, i)->node];
@@ -46,7 +52,8 @@ void cpu_finish(cpu_session *s, size_t i, const float *sum, size_t n)
 {
     const pq_step *step = step_of(s, i);
     const pq_attr *a = &node_of(s, i)->attr;
-    const pq_attr *b = step->add == PQ_NONE ? NULL : &s->stepped.program->graph->node[step->add].attr;
+    const pq_attr *b =
+        step->add == PQ_NONE ? NULL : &s->stepped.program->graph->node[step->add].attr;
     const pq_slot *out = slot_of(s, step->out[0]);
     const pq_slot *r = step->residual == PQ_NONE ? NULL : slot_of(s, step->residual);
     const void *r_data = r ? data_of(s, step->residual) : NULL;
@@ -80,7 +87,8 @@ static pq_status run_convert(pq_ctx *ctx, cpu_session *s, size_t i)
         float t[CHUNK];
         const size_t m = n - at < CHUNK ? n - at : CHUNK;
         if (from->form == PQ_FORM_QUANTIZED && to->form == PQ_FORM_QUANTIZED)
-            s->k->requantize((uint8_t *)y + at, (const uint8_t *)x + at, m, cpu_grid(from), cpu_grid(to));
+            s->k->requantize((uint8_t *)y + at, (const uint8_t *)x + at, m, cpu_grid(from),
+                             cpu_grid(to));
         else
             store(s, to, y, at, load(s, t, from, x, at, m), m);
     }
@@ -120,7 +128,8 @@ void cpu_to_last(cpu_session *s, float *dst, const float *src, const pq_shape *s
     for (size_t k = 0; k < n; k++) {
 #pragma omp parallel for num_threads(s->n_threads) schedule(static)
         for (size_t p = 0; p < area; p += CHUNK)
-            to_last_f32(dst + k * c * area, src + k * c * area, c, area, p, p + CHUNK < area ? p + CHUNK : area);
+            to_last_f32(dst + k * c * area, src + k * c * area, c, area, p,
+                        p + CHUNK < area ? p + CHUNK : area);
     }
 }
 
@@ -220,7 +229,8 @@ static pq_status run_focus(pq_ctx *ctx, cpu_session *s, size_t i)
     for (int64_t r = 0; r < in->dim[0] * (h / 2); r++) {
         const float *top = x + r / (h / 2) * c * h * w + r % (h / 2) * 2 * w;
         if (out->form == PQ_FORM_QUANTIZED)
-            s->k->focus_row_q8((uint8_t *)y + (size_t)r * row, top, top + w, c, w, (size_t)(h * w), cpu_grid(out));
+            s->k->focus_row_q8((uint8_t *)y + (size_t)r * row, top, top + w, c, w, (size_t)(h * w),
+                               cpu_grid(out));
         else
             s->k->focus_row((float *)y + (size_t)r * row, top, top + w, c, w, (size_t)(h * w));
     }
@@ -353,8 +363,8 @@ static pq_status run_upsample(pq_ctx *ctx, cpu_session *s, size_t i)
 /* ---- box decoding ---- */
 
 static void decode_rows(const cpu_session *s, const pq_attr *a, const float *cls, const float *reg,
-                        float *scores, float *boxes, const pq_shape *c, const pq_shape *r, int level,
-                        size_t begin, size_t n)
+                        float *scores, float *boxes, const pq_shape *c, const pq_shape *r,
+                        int level, size_t begin, size_t n)
 {
     const size_t classes = (size_t)c->dim[1];
     const int bins = (int)(r->dim[1] / 4);
@@ -367,7 +377,8 @@ static void decode_rows(const cpu_session *s, const pq_attr *a, const float *cls
     }
     for (size_t k = 0; k < n; k++) {
         float best = 0;
-        for (size_t j = 0; j < classes; j++) best = scores[k * classes + j] > best ? scores[k * classes + j] : best;
+        for (size_t j = 0; j < classes; j++)
+            best = scores[k * classes + j] > best ? scores[k * classes + j] : best;
         if (best > s->min_score)
             s->k->dfl_boxes(boxes + 4 * k, reg + 4 * (size_t)bins * k, 1, bins, stride,
                             (int64_t)(begin + k) % w, (int64_t)(begin + k) / w, w);
@@ -389,7 +400,8 @@ static pq_status run_gfl_decode(pq_ctx *ctx, cpu_session *s, size_t i)
     for (int level = 0; level < a->levels; level++) {
         const pq_shape *c = &slot_of(s, step->in[level])->shape,
                        *r = &slot_of(s, step->in[a->levels + level])->shape;
-        const float *cls = data_of(s, step->in[level]), *reg = data_of(s, step->in[a->levels + level]);
+        const float *cls = data_of(s, step->in[level]),
+                    *reg = data_of(s, step->in[a->levels + level]);
         const size_t area = (size_t)(c->dim[2] * c->dim[3]), blocks = (area + ROWS - 1) / ROWS;
         const size_t n_images = (size_t)c->dim[0], bins4 = (size_t)r->dim[1];
 #pragma omp parallel for num_threads(s->n_threads) schedule(static)
@@ -414,7 +426,8 @@ static pq_status as_plain(pq_ctx *ctx, pq_tensor *out, const cpu_session *s, pq_
     size_t n, c, area, total = count_of(slot);
     pq_tensor real = {0};
     pq_status st;
-    if (slot->constant || (slot->form != PQ_FORM_QUANTIZED && slot->dtype != PQ_BF16 && s->layout[id] == CPU_PLAIN)) {
+    if (slot->constant ||
+        (slot->form != PQ_FORM_QUANTIZED && slot->dtype != PQ_BF16 && s->layout[id] == CPU_PLAIN)) {
         *out = (pq_tensor){.dtype = slot->dtype, .shape = slot->shape};
         return pq_buf_wrap(ctx, &out->buf, data, total * pq_dtype_size(slot->dtype), NULL, NULL);
     }
@@ -480,7 +493,8 @@ static bool all_last(const cpu_session *s, const pq_step *step)
 
 static bool whole_factor(const pq_node *n, const pq_shape *in, const pq_shape *out)
 {
-    if (n->attr.resize != PQ_RESIZE_NEAREST || in->rank != 4 || in->dim[0] != out->dim[0] || in->dim[1] != out->dim[1])
+    if (n->attr.resize != PQ_RESIZE_NEAREST || in->rank != 4 || in->dim[0] != out->dim[0] ||
+        in->dim[1] != out->dim[1])
         return false;
     for (int i = 2; i < 4; i++)
         if (out->dim[i] % in->dim[i]) return false;
@@ -495,7 +509,8 @@ typedef struct choice {
     cpu_layout layout; /* of the outputs */
 } choice;
 
-static choice choose_elementwise(const cpu_session *s, const pq_step *step, const pq_node *n, choice none)
+static choice choose_elementwise(const cpu_session *s, const pq_step *step, const pq_node *n,
+                                 choice none)
 {
     const pq_slot *a = slot_of(s, step->in[0]);
     pq_act act;
@@ -503,11 +518,15 @@ static choice choose_elementwise(const cpu_session *s, const pq_step *step, cons
         return (choice){run_activation, "pq_activate", s->layout[step->in[0]]};
     if (n->op != PQ_OP_ADD && n->op != PQ_OP_MUL) return none;
     const pq_slot *b = slot_of(s, step->in[1]);
-    const bool real = a->dtype != PQ_S64 && a->dtype != PQ_S32 && b->dtype != PQ_S64 && b->dtype != PQ_S32;
-    if (real && n->op == PQ_OP_MUL && !a->constant && b->constant && count_of(b) == 1 && b->dtype == PQ_F32)
+    const bool real =
+        a->dtype != PQ_S64 && a->dtype != PQ_S32 && b->dtype != PQ_S64 && b->dtype != PQ_S32;
+    if (real && n->op == PQ_OP_MUL && !a->constant && b->constant && count_of(b) == 1 &&
+        b->dtype == PQ_F32)
         return (choice){run_binary, "pq_multiply_scalar", s->layout[step->in[0]]};
-    if (real && pq_shape_equal(&a->shape, &b->shape) && s->layout[step->in[0]] == s->layout[step->in[1]])
-        return (choice){run_binary, n->op == PQ_OP_ADD ? "pq_add" : "pq_multiply", s->layout[step->in[0]]};
+    if (real && pq_shape_equal(&a->shape, &b->shape) &&
+        s->layout[step->in[0]] == s->layout[step->in[1]])
+        return (choice){run_binary, n->op == PQ_OP_ADD ? "pq_add" : "pq_multiply",
+                        s->layout[step->in[0]]};
     return none;
 }
 
@@ -518,14 +537,15 @@ static choice choose_node(const cpu_session *s, const pq_step *step, const pq_no
     const choice plain = {run_plain, "plain", out->shape.rank == 4 ? CPU_LAST : CPU_PLAIN};
     switch (n->op) {
     case PQ_OP_FOCUS:
-        if (layout == CPU_PLAIN && in->dtype == PQ_F32 && out->dtype != PQ_BF16 && in->form == PQ_FORM_REAL &&
-            in->shape.dim[3] % 2 == 0)
+        if (layout == CPU_PLAIN && in->dtype == PQ_F32 && out->dtype != PQ_BF16 &&
+            in->form == PQ_FORM_REAL && in->shape.dim[3] % 2 == 0)
             return (choice){run_focus, "pq_focus", CPU_LAST};
         return plain;
     case PQ_OP_CONCAT:
         if (all_last(s, step) && n->attr.axis == 1 && out->shape.rank == 4)
             return (choice){run_concat, "pq_concat", CPU_LAST};
-        if (all_last(s, step) && n->attr.axis == 2 && out->shape.rank == 3 && in->form != PQ_FORM_QUANTIZED)
+        if (all_last(s, step) && n->attr.axis == 2 && out->shape.rank == 3 &&
+            in->form != PQ_FORM_QUANTIZED)
             return (choice){run_concat_length, "pq_concat", CPU_LAST};
         return plain;
     case PQ_OP_MAX_POOL:
@@ -533,21 +553,24 @@ static choice choose_node(const cpu_session *s, const pq_step *step, const pq_no
             return (choice){run_max_pool, "pq_max_pool", CPU_LAST};
         return plain;
     case PQ_OP_RESIZE:
-        if (layout == CPU_LAST && in->dtype == out->dtype && whole_factor(n, &in->shape, &out->shape))
+        if (layout == CPU_LAST && in->dtype == out->dtype &&
+            whole_factor(n, &in->shape, &out->shape))
             return (choice){run_upsample, "pq_upsample", CPU_LAST};
         return plain;
     case PQ_OP_RESHAPE:
     case PQ_OP_FLATTEN:
-        if (layout == CPU_LAST && in->shape.rank == 4 && out->shape.rank == 3 && in->dtype == out->dtype &&
-            in->shape.dim[0] == out->shape.dim[0] && in->shape.dim[1] == out->shape.dim[1])
+        if (layout == CPU_LAST && in->shape.rank == 4 && out->shape.rank == 3 &&
+            in->dtype == out->dtype && in->shape.dim[0] == out->shape.dim[0] &&
+            in->shape.dim[1] == out->shape.dim[1])
             return (choice){run_copy, "pq_copy", CPU_LAST};
         return plain;
     case PQ_OP_TRANSPOSE:
-        if (layout == CPU_LAST && in->shape.rank == 3 && in->dtype == out->dtype && n->attr.perm[0] == 0 &&
-            n->attr.perm[1] == 2)
+        if (layout == CPU_LAST && in->shape.rank == 3 && in->dtype == out->dtype &&
+            n->attr.perm[0] == 0 && n->attr.perm[1] == 2)
             return (choice){run_copy, "pq_copy", CPU_PLAIN};
         return plain;
-    case PQ_OP_GFL_DECODE: return all_last(s, step) ? (choice){run_gfl_decode, "pq_gfl_decode", CPU_PLAIN} : plain;
+    case PQ_OP_GFL_DECODE:
+        return all_last(s, step) ? (choice){run_gfl_decode, "pq_gfl_decode", CPU_PLAIN} : plain;
     default: return choose_elementwise(s, step, n, plain);
     }
 }
@@ -561,8 +584,8 @@ static void merge_focus(cpu_session *s, size_t i)
     const pq_slot_id image = p->step[i - 1].in[0];
     const pq_slot *x = &p->slot[image], *q = &p->slot[step->in[0]], *y = &p->slot[step->out[0]];
     if (s->layout[image] != CPU_PLAIN || x->form != PQ_FORM_REAL || x->dtype != PQ_F32 ||
-        y->form != PQ_FORM_QUANTIZED || q->last != (int)i || q->scale != y->scale || q->zero_point != y->zero_point ||
-        x->shape.dim[3] % 2)
+        y->form != PQ_FORM_QUANTIZED || q->last != (int)i || q->scale != y->scale ||
+        q->zero_point != y->zero_point || x->shape.dim[3] % 2)
         return;
     s->step[i].from = image;
     s->step[i - 1].run = NULL;
@@ -580,7 +603,8 @@ void cpu_choose(cpu_session *s, size_t i)
     to->from = PQ_NONE;
     if (step->convert) {
         const pq_slot *in = slot_of(s, step->in[0]);
-        const bool image = in->first < 0 && in->shape.rank == 4 && s->layout[step->in[0]] == CPU_PLAIN;
+        const bool image =
+            in->first < 0 && in->shape.rank == 4 && s->layout[step->in[0]] == CPU_PLAIN;
         to->run = image ? run_convert_to_last : run_convert;
         to->impl = "pq_convert";
         s->layout[step->out[0]] = image ? CPU_LAST : s->layout[step->in[0]];

@@ -19,9 +19,12 @@ typedef struct ref_session {
 static pq_status probe(pq_ctx *ctx, pq_engine_info *out)
 {
     (void)ctx;
-    *out = (pq_engine_info){.version = PQ_VERSION_STRING, .device = "plain C",
-                            .precisions = 1u << PQ_PREC_FP32 | 1u << PQ_PREC_BF16 | 1u << PQ_PREC_INT8,
-                            .scheme = PQ_SCHEME_U8, .taps = true};
+    *out =
+        (pq_engine_info){.version = PQ_VERSION_STRING,
+                         .device = "plain C",
+                         .precisions = 1u << PQ_PREC_FP32 | 1u << PQ_PREC_BF16 | 1u << PQ_PREC_INT8,
+                         .scheme = PQ_SCHEME_U8,
+                         .taps = true};
     return PQ_OK;
 }
 
@@ -74,7 +77,8 @@ static void store_all(const pq_slot *s, void *dst, const pq_tensor *t)
     if (s->form != PQ_FORM_QUANTIZED && s->dtype == t->dtype)
         memcpy(dst, pq_tensor_data(t), n * pq_dtype_size(t->dtype));
     else
-        for (size_t i = 0; i < n; i++) pq_ref_store(dst, i, s, ((const float *)pq_tensor_data(t))[i]);
+        for (size_t i = 0; i < n; i++)
+            pq_ref_store(dst, i, s, ((const float *)pq_tensor_data(t))[i]);
 }
 
 static pq_status convert(pq_ctx *ctx, ref_session *s, const pq_step *step)
@@ -96,12 +100,15 @@ static pq_status weighted(pq_ctx *ctx, ref_session *s, size_t i)
     const pq_node *n = &p->graph->node[step->node];
     const pq_attr *sum = step->add == PQ_NONE ? NULL : &p->graph->node[step->add].attr;
     const pq_slot *in = &p->slot[step->in[0]], *out = &p->slot[step->out[0]];
-    const ref_epilogue e = {
-        .act = n->attr.act, .alpha = n->attr.alpha, .beta = n->attr.beta,
-        .sum_act = sum ? sum->act : PQ_ACT_NONE, .sum_alpha = sum ? sum->alpha : 0,
-        .sum_beta = sum ? sum->beta : 0,
-        .residual = step->residual == PQ_NONE ? NULL : &p->slot[step->residual],
-        .residual_data = step->residual == PQ_NONE ? NULL : s->stepped.ptr[step->residual]};
+    const ref_epilogue e = {.act = n->attr.act,
+                            .alpha = n->attr.alpha,
+                            .beta = n->attr.beta,
+                            .sum_act = sum ? sum->act : PQ_ACT_NONE,
+                            .sum_alpha = sum ? sum->alpha : 0,
+                            .sum_beta = sum ? sum->beta : 0,
+                            .residual = step->residual == PQ_NONE ? NULL : &p->slot[step->residual],
+                            .residual_data =
+                                step->residual == PQ_NONE ? NULL : s->stepped.ptr[step->residual]};
     void *x = s->stepped.ptr[step->in[0]], *y = s->stepped.ptr[step->out[0]];
     pq_tensor real = {0};
     pq_slot real_in = *in;
@@ -218,7 +225,13 @@ out:
     return st;
 }
 
-const pq_engine pq_engine_ref = {
-    .abi = PQ_ENGINE_ABI, .name = "ref", .probe = probe, .accepts = accepts, .compile = compile,
-    .run = pq_stepped_run, .destroy = destroy, .common_prefix = pq_stepped_prefix,
-    .state_bytes = pq_stepped_state_bytes, .run_part = pq_stepped_part};
+const pq_engine pq_engine_ref = {.abi = PQ_ENGINE_ABI,
+                                 .name = "ref",
+                                 .probe = probe,
+                                 .accepts = accepts,
+                                 .compile = compile,
+                                 .run = pq_stepped_run,
+                                 .destroy = destroy,
+                                 .common_prefix = pq_stepped_prefix,
+                                 .state_bytes = pq_stepped_state_bytes,
+                                 .run_part = pq_stepped_part};

@@ -6,10 +6,10 @@
 #include "engine/weights.h"
 
 typedef struct ref_weights {
-    const float *f;    /* float weights (rounded to bfloat16 for BF16 nodes), or */
-    const int8_t *q;   /* integer weights */
+    const float *f;     /* float weights (rounded to bfloat16 for BF16 nodes), or */
+    const int8_t *q;    /* integer weights */
     const float *scale; /* with q: per output channel */
-    const float *bias; /* NULL: none. Gemm: [n] */
+    const float *bias;  /* NULL: none. Gemm: [n] */
 } ref_weights;
 
 /** What happens to a sum: act, then plus residual, then sum_act. */

@@ -46,15 +46,16 @@ void pq_ref_store(void *dst, size_t at, const pq_slot *s, float y)
 }
 
 /* Where input coordinate i of output o with tap k lies, or -1 outside. */
-static int64_t source(int64_t o, int64_t k, int64_t stride, int64_t dilation, int64_t pad, int64_t n)
+static int64_t source(int64_t o, int64_t k, int64_t stride, int64_t dilation, int64_t pad,
+                      int64_t n)
 {
     int64_t i = o * stride + k * dilation - pad;
     return i >= 0 && i < n ? i : -1;
 }
 
 /* Transposed convolution asks the other way round: which input wrote output o through tap k. */
-static int64_t source_transposed(int64_t o, int64_t k, int64_t stride, int64_t dilation, int64_t pad,
-                                 int64_t n)
+static int64_t source_transposed(int64_t o, int64_t k, int64_t stride, int64_t dilation,
+                                 int64_t pad, int64_t n)
 {
     int64_t t = o + pad - k * dilation;
     return t >= 0 && t % stride == 0 && t / stride < n ? t / stride : -1;
@@ -114,25 +115,30 @@ static void plane_int(const conv *v, const ref_weights *wt, const pq_slot *in, c
                 if (in->dtype == PQ_S8)
                     add_s8(v, sum, (const int8_t *)x + (c0 + c) * plane, w, ky, kx, in->zero_point);
                 else
-                    add_u8(v, sum, (const uint8_t *)x + (c0 + c) * plane, w, ky, kx, in->zero_point);
+                    add_u8(v, sum, (const uint8_t *)x + (c0 + c) * plane, w, ky, kx,
+                           in->zero_point);
             }
 }
 
-static void plane_float(const conv *v, const ref_weights *wt, const float *x, int64_t o, double *sum)
+static void plane_float(const conv *v, const ref_weights *wt, const float *x, int64_t o,
+                        double *sum)
 {
     const int64_t plane = v->h * v->wd, c0 = o / v->og * v->cg;
     for (int64_t c = 0; c < v->cg; c++)
         for (int64_t ky = 0; ky < v->w->kernel[0]; ky++)
             for (int64_t kx = 0; kx < v->w->kernel[1]; kx++)
-                add_f32(v, sum, x + (c0 + c) * plane, wt->f[weight_index(v, o, c, ky, kx)], ky, kx, 0);
+                add_f32(v, sum, x + (c0 + c) * plane, wt->f[weight_index(v, o, c, ky, kx)], ky, kx,
+                        0);
 }
 
 /* One output plane [oh, ow] of image n, channel o. */
-static void conv_plane(const conv *v, const ref_weights *wt, const ref_epilogue *e, const pq_slot *in,
-                       const void *x, const pq_slot *out, void *y, int64_t n, int64_t o, void *sums)
+static void conv_plane(const conv *v, const ref_weights *wt, const ref_epilogue *e,
+                       const pq_slot *in, const void *x, const pq_slot *out, void *y, int64_t n,
+                       int64_t o, void *sums)
 {
     const size_t area = (size_t)(v->oh * v->ow), base = (size_t)(n * v->o + o) * area;
-    const char *image = (const char *)x + (size_t)(n * v->c * v->h * v->wd) * pq_dtype_size(in->dtype);
+    const char *image =
+        (const char *)x + (size_t)(n * v->c * v->h * v->wd) * pq_dtype_size(in->dtype);
     const float bias = wt->bias ? wt->bias[o] : 0;
     if (wt->q) {
         int32_t *s = sums;
@@ -150,14 +156,22 @@ static void conv_plane(const conv *v, const ref_weights *wt, const ref_epilogue 
     }
 }
 
-pq_status pq_ref_conv(pq_ctx *ctx, const pq_node *node, const ref_weights *wt, const ref_epilogue *e,
-                      const pq_slot *in, const void *x, const pq_slot *out, void *y)
+pq_status pq_ref_conv(pq_ctx *ctx, const pq_node *node, const ref_weights *wt,
+                      const ref_epilogue *e, const pq_slot *in, const void *x, const pq_slot *out,
+                      void *y)
 {
     const int64_t *i = in->shape.dim, *o = out->shape.dim;
     const int64_t groups = node->attr.window.groups;
-    const conv v = {.w = &node->attr.window, .transposed = node->op == PQ_OP_CONV_TRANSPOSE,
-                    .c = i[1], .h = i[2], .wd = i[3], .o = o[1], .oh = o[2], .ow = o[3],
-                    .cg = i[1] / groups, .og = o[1] / groups};
+    const conv v = {.w = &node->attr.window,
+                    .transposed = node->op == PQ_OP_CONV_TRANSPOSE,
+                    .c = i[1],
+                    .h = i[2],
+                    .wd = i[3],
+                    .o = o[1],
+                    .oh = o[2],
+                    .ow = o[3],
+                    .cg = i[1] / groups,
+                    .og = o[1] / groups};
     bool no_memory = false;
 #pragma omp parallel
     {
@@ -188,8 +202,10 @@ pq_status pq_ref_matmul(pq_ctx *ctx, const pq_graph *g, const pq_node *node, con
     const int64_t k = pq_shape_count(&in->shape) / m;
     const float alpha = gemm ? node->attr.alpha : 1, beta = gemm ? node->attr.beta : 1;
     if (ws->rank != 2 || (gemm && node->attr.trans_a))
-        return pq_fail(ctx, PQ_E_UNSUPPORTED, "node '%s': weights of rank %d or a transposed input, "
-                       "expected rank 2 and none", node->name, ws->rank);
+        return pq_fail(ctx, PQ_E_UNSUPPORTED,
+                       "node '%s': weights of rank %d or a transposed input, "
+                       "expected rank 2 and none",
+                       node->name, ws->rank);
     for (int64_t r = 0; r < m; r++)
         for (int64_t c = 0; c < n; c++) {
             int64_t si = 0;

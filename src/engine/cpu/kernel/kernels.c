@@ -183,7 +183,8 @@ static void focus_row(float *restrict dst, const float *restrict top, const floa
 }
 
 static void focus_row_q8(uint8_t *restrict dst, const float *restrict top,
-                         const float *restrict bottom, int64_t c, int64_t w, size_t plane, pq_grid g)
+                         const float *restrict bottom, int64_t c, int64_t w, size_t plane,
+                         pq_grid g)
 {
     enum { CHUNK = 512 };
     uint8_t t[CHUNK], b[CHUNK];
@@ -232,7 +233,8 @@ static void dfl_boxes(float *boxes, const float *reg, size_t n, int bins, float 
                 dot += e[s * bins + i] * (float)i;
             }
             /* Safe while nothing was clipped and the sum has not lost its digits. */
-            d[s] = sum > 1e-20f && sum < 1e34f ? dot / sum : expectation(reg + (ptrdiff_t)s * bins, bins);
+            d[s] = sum > 1e-20f && sum < 1e34f ? dot / sum
+                                               : expectation(reg + (ptrdiff_t)s * bins, bins);
         }
         const float px = (float)x0 * stride, py = (float)y0 * stride;
         boxes[0] = px - d[0] * stride;
@@ -281,13 +283,14 @@ static void conv_row(int32_t *sum, const pq_conv_q8 *v, const uint8_t *x, bool i
                     const int64_t ix = ox * k->stride[1] + kx * k->dilation[1] - k->pad[1];
                     if (ix < 0 || ix >= v->w) continue;
                     const uint8_t *p = x + (iy * v->w + ix) * v->c + o / og * cg;
-                    sum[ox * v->o + o] += (is_signed ? dot_s8(p, w, cg) : dot_u8(p, w, cg)) - offset;
+                    sum[ox * v->o + o] +=
+                        (is_signed ? dot_s8(p, w, cg) : dot_u8(p, w, cg)) - offset;
                 }
             }
     }
 }
 
 const pq_cpu_kernels CONCAT(pq_cpu_kernels_, PQ_ISA) = {
-    STRING(PQ_ISA), quantize, dequantize, requantize, to_bf16,  from_bf16, add,       add_scaled,
-    multiply,       multiply_scalar, activate, max_s8, max_u8,  max_f32,   focus_row, focus_row_q8,
-    dfl_boxes,      conv_row};
+    STRING(PQ_ISA), quantize,     dequantize,      requantize, to_bf16, from_bf16, add,
+    add_scaled,     multiply,     multiply_scalar, activate,   max_s8,  max_u8,    max_f32,
+    focus_row,      focus_row_q8, dfl_boxes,       conv_row};

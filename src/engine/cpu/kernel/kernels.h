@@ -48,7 +48,8 @@ typedef struct pq_cpu_kernels {
     void (*focus_row_q8)(uint8_t *dst, const float *top, const float *bottom, int64_t c, int64_t w,
                          size_t plane, pq_grid g);
     /* Anchors of one image and level: reg [n, 4, bins] -> boxes [n, 4] (x1 y1 x2 y2), the first at
-     * column x0, row y0 of a map `width` wide. Softmax expectation, Li et al. 2020, arXiv:2006.04388. */
+     * column x0, row y0 of a map `width` wide. Softmax expectation, Li et al. 2020,
+     * arXiv:2006.04388. */
     void (*dfl_boxes)(float *boxes, const float *reg, size_t n, int bins, float stride, int64_t x0,
                       int64_t y0, int64_t width);
     /* Exact sums for processors whose u8 x s8 instruction saturates: row oy of output, channels
