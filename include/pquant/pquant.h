@@ -16,5 +16,7 @@
 #include <pquant/detect.h>
 #include <pquant/evaluate.h>
 #include <pquant/calibrate.h>
+#include <pquant/sensitivity.h>
+#include <pquant/select.h>
 
 #endif
