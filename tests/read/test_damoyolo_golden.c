@@ -1,4 +1,5 @@
-/* Every family by formula: the operators' names and order, and the outputs that the original computes. */
+/* Every family by formula: the operators' names and order, and the outputs that the original
+ * computes. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -50,11 +51,11 @@ static void check_outputs(const cJSON *want, const pq_tensor *out)
     {
         const int64_t i = (int64_t)member(sample, "index");
         int k = 0;
-        cJSON_ArrayForEach(v, cJSON_GetObjectItemCaseSensitive(sample, "scores"))
-            worst_score = fmax(worst_score, fabs(v->valuedouble - (double)scores[i * classes + k++]));
+        cJSON_ArrayForEach(v, cJSON_GetObjectItemCaseSensitive(sample, "scores")) worst_score =
+            fmax(worst_score, fabs(v->valuedouble - (double)scores[i * classes + k++]));
         k = 0;
-        cJSON_ArrayForEach(v, cJSON_GetObjectItemCaseSensitive(sample, "box"))
-            worst_box = fmax(worst_box, fabs(v->valuedouble - (double)boxes[i * 4 + k++]));
+        cJSON_ArrayForEach(v, cJSON_GetObjectItemCaseSensitive(sample, "box")) worst_box =
+            fmax(worst_box, fabs(v->valuedouble - (double)boxes[i * 4 + k++]));
     }
     for (int64_t i = 0; i < n * classes; i++) sum += (double)scores[i];
     const double d_scores = fabs(sum / member(want, "scores_sum") - 1);
@@ -80,10 +81,10 @@ static void check_family(const char *model, bool run)
     }
     OK(pq_test_synthetic_golden(ctx, &golden, model));
     const int64_t side = (int64_t)member(golden, "size");
-    const pq_read_opts opts = {
-        .h = side,
-        .w = side,
-        .config = cJSON_GetObjectItemCaseSensitive(golden, "config")->valuestring};
+    const pq_read_opts opts = {.h = side,
+                               .w = side,
+                               .config =
+                                   cJSON_GetObjectItemCaseSensitive(golden, "config")->valuestring};
     OK(pq_test_synthetic_state(ctx, &s, golden, NULL));
     OK(pq_damoyolo_read(ctx, &g, s, &opts));
     pq_state_free(s);

@@ -52,8 +52,8 @@ static pq_status conv(pq_ctx *ctx, const pq_node *n, const pq_tensor *x, const p
         double *a = acc + p * plane;
         for (int64_t i = 0; b && i < plane; i++) a[i] = (double)((float *)pq_tensor_data(b))[o];
         for (int64_t c = 0; c < n_i; c++) {
-            const float *xp = (float *)pq_tensor_data(x) +
-                              (image * x->shape.dim[1] + first + c) * in[0] * in[1];
+            const float *xp =
+                (float *)pq_tensor_data(x) + (image * x->shape.dim[1] + first + c) * in[0] * in[1];
             const float *wp = (float *)pq_tensor_data(w) + (o * n_i + c) * kh * kw;
             for (int64_t k = 0; k < kh * kw; k++)
                 add_plane(a, xp, (double)wp[k], win, k / kw, k % kw, in, out);
@@ -82,10 +82,10 @@ static void conv_transpose(const pq_node *n, const pq_tensor *x, const pq_tensor
         for (int64_t at = 0; at < ih * iw; at++)
             for (int64_t k = 0; k < per * kh * kw; k++) {
                 const int64_t c = p % n_i, o = c / (n_i / win->groups) * per + k / (kh * kw);
-                const int64_t r = at / iw * win->stride[0] - win->pad[0] +
-                                  k / kw % kh * win->dilation[0];
-                const int64_t q = at % iw * win->stride[1] - win->pad[1] +
-                                  k % kw * win->dilation[1];
+                const int64_t r =
+                    at / iw * win->stride[0] - win->pad[0] + k / kw % kh * win->dilation[0];
+                const int64_t q =
+                    at % iw * win->stride[1] - win->pad[1] + k % kw * win->dilation[1];
                 if (r >= 0 && r < oh && q >= 0 && q < ow)
                     yp[((p / n_i * n_o + o) * oh + r) * ow + q] +=
                         xp[p * ih * iw + at] * wp[c * per * kh * kw + k];
@@ -134,8 +134,8 @@ pq_status pq_test_run(pq_ctx *ctx, pq_tensor *out, const pq_graph *g, const pq_t
     PQ_TRY(pq_alloc(ctx, &value, g->n_values, sizeof *value));
     for (size_t i = 0; i < g->n_values; i++)
         if (g->value[i].data)
-            value[i] = (pq_tensor){g->value[i].dtype, g->value[i].shape,
-                                   pq_buf_ref(g->value[i].data)};
+            value[i] =
+                (pq_tensor){g->value[i].dtype, g->value[i].shape, pq_buf_ref(g->value[i].data)};
     for (size_t i = 0; i < g->n_inputs; i++) {
         value[g->input[i]] = in[i];
         pq_buf_ref(in[i].buf);

@@ -5,7 +5,8 @@
 
 #include <pquant/graph.h>
 
-/** in: one tensor per graph input. out: one per graph output, yours to clear; untouched on error. */
+/** in: one tensor per graph input. out: one per graph output, yours to clear; untouched on error.
+ */
 PQ_MUST_USE pq_status pq_test_run(pq_ctx *ctx, pq_tensor *out, const pq_graph *g,
                                   const pq_tensor *in);
 

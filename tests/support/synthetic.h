@@ -7,10 +7,12 @@
 
 #include "read/pth.h"
 
-/** Path below the shared folder (PQ_SHARED or ../shared) into text; false where there is no such file. */
+/** Path below the shared folder (PQ_SHARED or ../shared) into text; false where there is no such
+ * file. */
 bool pq_test_shared(char *text, size_t size, const char *name);
 
-/** golden/synthetic/<model>.json; model is T, S, M, L, Ns, Nm, Nl or N. Release with cJSON_Delete. */
+/** golden/synthetic/<model>.json; model is T, S, M, L, Ns, Nm, Nl or N. Release with cJSON_Delete.
+ */
 PQ_MUST_USE pq_status pq_test_synthetic_golden(pq_ctx *ctx, cJSON **out, const char *model);
 /** Its state dict, without the keys that begin with `without` (NULL: all). */
 PQ_MUST_USE pq_status pq_test_synthetic_state(pq_ctx *ctx, pq_state **out, const cJSON *golden,
