@@ -182,7 +182,8 @@ static void malformed(void **state)
     REFUSED("N(e.", PQ_E_FORMAT, "items for None");
     REFUSED(")a.", PQ_E_FORMAT, "empty stack");
     REFUSED("}(Nu.", PQ_E_FORMAT, "without value");
-    REFUSED("}Ns.", PQ_E_FORMAT, "fewer than 2");
+    REFUSED("}Ns.", PQ_E_FORMAT, "empty stack");
+    REFUSED("Ns.", PQ_E_FORMAT, "fewer than 2");
     REFUSED("N(\x86.", PQ_E_FORMAT, "the stack has fewer");
     REFUSED("I12x\n.", PQ_E_FORMAT, "no 64-bit integer");
     REFUSED("I99999999999999999999\n.", PQ_E_FORMAT, "no 64-bit integer");

@@ -325,8 +325,9 @@ static void fuzz_archive(void **state)
             uint8_t *p = pq_buf_data(b);
             for (uint64_t k = pq_rng_below(&rng, 6); k > 0 && n; k--) {
                 const size_t at = pq_rng_below(&rng, n);
-                p[at] = pq_rng_below(&rng, 2) ? (uint8_t)pq_rng_u64(&rng)
-                                              : (uint8_t)(p[at] ^ 1u << pq_rng_below(&rng, 8));
+                const uint64_t flip =
+                    pq_rng_below(&rng, 2) ? 1u << pq_rng_below(&rng, 8) : pq_rng_u64(&rng);
+                p[at] = (uint8_t)((p[at] ^ flip) & 0xff);
             }
             drain(b);
             pq_buf_unref(b);
