@@ -219,7 +219,29 @@ static void structures(void **state)
     unlink(path);
 }
 
-/* Every key in turn left out of, or misshapen in, a small network. */
+/* Every key in turn left out of, or misshapen in, a small network: an error, never a crash. */
+static void every_key(void **state)
+{
+    const pq_read_opts opts = {.h = 64, .w = 64};
+    (void)state;
+    for (size_t i = 0; i < sizeof small_net / sizeof *small_net; i++) {
+        pq_state *whole = make_state(&small_net[i], NULL, NULL);
+        for (size_t k = 0; k < 2 * pq_state_count(whole); k++) {
+            const char *key = pq_state_at(whole, k / 2)->name;
+            pq_graph *g;
+            pq_state *s = make_state(&small_net[i], k % 2 ? key : NULL, k % 2 ? NULL : key);
+            const pq_status st = pq_damoyolo_read(ctx, &g, s, &opts);
+            if (strcmp(key, "optimizer.momentum") == 0)
+                assert_int_equal(st, PQ_OK);
+            else
+                assert_int_equal(st, PQ_E_FORMAT);
+            pq_graph_free(g);
+            pq_state_free(s);
+        }
+        pq_state_free(whole);
+    }
+}
+
 static void expect_key(pq_state *s, const char *key, const char *message)
 {
     pq_graph *g;
@@ -389,10 +411,10 @@ static void operators_m(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(structures),   cmocka_unit_test(wrong_keys),
-        cmocka_unit_test(other_files),  cmocka_unit_test(checkpoint_t),
-        cmocka_unit_test(checkpoint_s), cmocka_unit_test(checkpoint_t_hard),
-        cmocka_unit_test(operators_m),
+        cmocka_unit_test(structures),        cmocka_unit_test(every_key),
+        cmocka_unit_test(wrong_keys),        cmocka_unit_test(other_files),
+        cmocka_unit_test(checkpoint_t),      cmocka_unit_test(checkpoint_s),
+        cmocka_unit_test(checkpoint_t_hard), cmocka_unit_test(operators_m),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

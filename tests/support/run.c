@@ -46,7 +46,7 @@ static pq_status conv(pq_ctx *ctx, const pq_node *n, const pq_tensor *x, const p
     double *acc = NULL;
     pq_status st = pq_alloc(ctx, &acc, (size_t)(planes * plane), sizeof *acc);
     if (st != PQ_OK) return st;
-#pragma omp parallel for schedule(dynamic)
+#pragma omp parallel for schedule(dynamic) if (planes * plane * n_i > 100000)
     for (int64_t p = 0; p < planes; p++) {
         const int64_t o = p % n_o, image = p / n_o, first = o / (n_o / groups) * n_i;
         double *a = acc + p * plane;

@@ -1,5 +1,4 @@
 /* Which DAMO-YOLO a state dict is, and the list of its operators in the original's order. */
-#include <ctype.h>
 #include <stdio.h>
 #include <string.h>
 
