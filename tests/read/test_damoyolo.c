@@ -70,6 +70,20 @@ static const pq_damo_net small_net[] = {
      .reg_max = 7},
 };
 
+static const pq_damo_net net_t = {
+    .kind = PQ_DAMO_RES,
+    .focus = true,
+    .stem = 24,
+    .n_stages = 5,
+    .stage = {{64, 24, 2}, {96, 64, 2}, {192, 96, 2}, {192, 152, 2}, {384, 192, 1}},
+    .block_kernel = 1,
+    .neck = {64, 128, 256},
+    .neck_blocks = 3,
+    .hidden_ratio = 1,
+    .head_kernel = 3,
+    .classes = 5,
+    .reg_max = 16};
+
 typedef struct maker {
     pq_state *s;
     pq_rng rng;
@@ -243,6 +257,28 @@ static void every_key(void **state)
     }
 }
 
+/* One block more than T: all of T fits, and yet it is not T. */
+static void deeper(void **state)
+{
+    pq_graph *g;
+    pq_damo_net net = net_t;
+    const pq_read_opts opts = {.h = 64, .w = 64};
+    (void)state;
+    pq_state *s = make_state(&net, NULL, NULL);
+    PQ_CHECK(ctx, pq_damoyolo_read(ctx, &g, s, &opts));
+    assert_string_equal(g->family, "DAMO-YOLO-T");
+    assert_int_equal(pq_graph_quantizable_count(g), 80);
+    pq_graph_free(g);
+    pq_state_free(s);
+    net.stage[2].blocks++;
+    s = make_state(&net, NULL, NULL);
+    PQ_CHECK(ctx, pq_damoyolo_read(ctx, &g, s, &opts));
+    assert_string_equal(g->family, "DAMO-YOLO");
+    assert_int_equal(pq_graph_quantizable_count(g), 82);
+    pq_graph_free(g);
+    pq_state_free(s);
+}
+
 static void expect_key(pq_state *s, const char *key, const char *message)
 {
     pq_graph *g;
@@ -277,20 +313,6 @@ static void other_files(void **state)
 }
 
 /* ---- shared checkpoints and golden files ---- */
-
-static const pq_damo_net net_t = {
-    .kind = PQ_DAMO_RES,
-    .focus = true,
-    .stem = 24,
-    .n_stages = 5,
-    .stage = {{64, 24, 2}, {96, 64, 2}, {192, 96, 2}, {192, 152, 2}, {384, 192, 1}},
-    .block_kernel = 1,
-    .neck = {64, 128, 256},
-    .neck_blocks = 3,
-    .hidden_ratio = 1,
-    .head_kernel = 3,
-    .classes = 5,
-    .reg_max = 16};
 
 static void wrong_keys(void **state)
 {
@@ -412,10 +434,11 @@ static void operators_m(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(structures),        cmocka_unit_test(every_key),
-        cmocka_unit_test(wrong_keys),        cmocka_unit_test(other_files),
-        cmocka_unit_test(checkpoint_t),      cmocka_unit_test(checkpoint_s),
-        cmocka_unit_test(checkpoint_t_hard), cmocka_unit_test(operators_m),
+        cmocka_unit_test(structures),   cmocka_unit_test(every_key),
+        cmocka_unit_test(deeper),       cmocka_unit_test(wrong_keys),
+        cmocka_unit_test(other_files),  cmocka_unit_test(checkpoint_t),
+        cmocka_unit_test(checkpoint_s), cmocka_unit_test(checkpoint_t_hard),
+        cmocka_unit_test(operators_m),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
