@@ -1,9 +1,9 @@
 /** @file pickle.h  Restricted pickle machine: plain containers, numbers, strings and tensors, never
  * code.
  *
- *  Only the globals that torch.save writes for tensors are known (see the table in pickle.c); any
- *  other is refused by name where it appears, so nothing a file says is ever executed. Protocols 0
- * to 5.
+ *  Only the globals that torch.save writes for tensors are known (see the table in
+ * pickle_global.c); any other is refused by name where it appears, so nothing a file says is ever
+ * executed. Protocols 0 to 5.
  */
 #ifndef PQ_READ_PICKLE_H
 #define PQ_READ_PICKLE_H

@@ -317,7 +317,7 @@ static pq_value_id neck_block(builder *b, pq_value_id x, const char *parent)
 /* CSPStage over the concatenation of n values. */
 static pq_value_id merge(builder *b, const pq_value_id *in, int n, const char *parent)
 {
-    pq_value_id part[1 + 100];
+    pq_value_id part[64]; /* as many as Concat takes; neck_blocks is less */
     const label tail = name("%s.convs", parent);
     const pq_value_id x = concat(b, in, n, name("%s.input", parent).s);
     const int64_t blocks = b->net.neck_blocks;
@@ -392,16 +392,23 @@ static void build(builder *b, const pq_shape *input)
     head(b, level);
 }
 
-/* Tensors that the network should have used, had it known them. */
-static void log_unused(const builder *b)
+/* Tensors that nothing used. A known network has all it needs; in one of the user's own a weight
+ * left over means that the structure was misread. */
+static pq_status check_unused(const builder *b)
 {
     for (size_t i = 0; i < pq_state_count(b->s); i++) {
-        const char *key = pq_state_at(b->s, i)->name, *last = strrchr(key, '.');
-        const bool counter = last && strcmp(last, ".num_batches_tracked") == 0;
-        if (!b->used[i] && !counter && strcmp(key, "head.integral.project") != 0)
-            pq_log(b->ctx, PQ_LOG_DEBUG, "read", "tensor '%s' is not part of %s: ignored", key,
-                   b->net.family);
+        const pq_state_entry *e = pq_state_at(b->s, i);
+        const char *last = strrchr(e->name, '.');
+        if (b->used[i] || (last && strcmp(last, ".num_batches_tracked") == 0)) continue;
+        const bool part = strncmp(e->name, "backbone.", 9) == 0 ||
+                          strncmp(e->name, "neck.", 5) == 0 || strncmp(e->name, "head.", 5) == 0;
+        if (part && e->shape.rank == 4 && !b->net.config)
+            return pq_fail(b->ctx, PQ_E_FORMAT, "key '%s': no module of a %s takes it", e->name,
+                           b->net.family);
+        pq_log(b->ctx, PQ_LOG_DEBUG, "read", "tensor '%s' is not part of %s: ignored", e->name,
+               b->net.family);
     }
+    return PQ_OK;
 }
 
 static pq_status input_shape(pq_ctx *ctx, pq_shape *out, const pq_damo_net *net,
@@ -433,7 +440,7 @@ pq_status pq_damoyolo_read(pq_ctx *ctx, pq_graph **out, pq_state *s, const pq_re
     build(&b, &input);
     PQ_TRY(b.st);
     PQ_TRY(pq_graph_infer(ctx, b.g));
-    log_unused(&b);
+    PQ_TRY(check_unused(&b));
     *out = b.g;
     b.g = NULL;
 out:

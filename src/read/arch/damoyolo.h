@@ -71,10 +71,11 @@ PQ_MUST_USE pq_status pq_damo_plan_make(pq_ctx *ctx, pq_damo_plan *plan, pq_aren
 PQ_MUST_USE pq_status pq_damo_recognise(pq_ctx *ctx, pq_damo_net *out, const pq_state *s,
                                         const char *config);
 
-/** Channels inside a neck block of `mid` channels. */
+/** Channels inside a neck block of `mid` channels; MobileV3Block rounds up to a multiple of 8. */
 static inline int64_t pq_damo_hidden(const pq_damo_net *net, int64_t mid)
 {
-    return (int64_t)((double)mid * net->hidden_ratio);
+    const int64_t c = (int64_t)((double)mid * net->hidden_ratio);
+    return net->kind == PQ_DAMO_MOB ? (c + 7) / 8 * 8 : c;
 }
 /** Stages whose outputs have strides 8, 16 and 32. */
 static inline int pq_damo_tap(const pq_damo_net *net, int level)

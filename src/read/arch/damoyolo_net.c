@@ -1,5 +1,4 @@
 /* Which DAMO-YOLO a state dict is, and the list of its operators in the original's order. */
-#include <ctype.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -36,7 +35,7 @@ static const pq_damo_net nets[] = {
      1, {64, 128, 256}, 2, 3.0, 3, 80, 7},
 };
 /* clang-format on */
-enum { N_NETS = sizeof nets / sizeof *nets };
+enum { N_NETS = sizeof nets / sizeof *nets, MAX_BLOCKS = 60 };
 
 /* ---- the list of operators ---- */
 
@@ -239,8 +238,15 @@ static const pq_state_entry *find(const pq_state *s, const char *fmt, ...)
     return pq_state_find(s, key);
 }
 
-static bool has_prefix(const pq_state *s, const char *prefix)
+/* Any key that begins so. */
+static bool has(const pq_state *s, const char *fmt, ...) PQ_PRINTF(2, 3);
+static bool has(const pq_state *s, const char *fmt, ...)
 {
+    char prefix[256];
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(prefix, sizeof prefix, fmt, ap);
+    va_end(ap);
     for (size_t i = 0; i < pq_state_count(s); i++)
         if (strncmp(pq_state_at(s, i)->name, prefix, strlen(prefix)) == 0) return true;
     return false;
@@ -258,13 +264,13 @@ static int64_t median_rows(const pq_state *s, const char *module, int64_t otherw
 }
 
 /* Convolutions of the net whose weights the state dict has in that shape. */
-static pq_status count_matches(pq_ctx *ctx, size_t *n_match, size_t *n_total, const pq_state *s,
+static pq_status count_matches(pq_ctx *ctx, size_t *n_match, const pq_state *s,
                                const pq_damo_net *net)
 {
     pq_status st;
     pq_arena *arena = NULL;
     pq_damo_plan plan = {0};
-    *n_match = *n_total = 0;
+    *n_match = 0;
     PQ_TRY(pq_arena_new(ctx, &arena));
     PQ_TRY(pq_damo_plan_make(ctx, &plan, arena, net));
     for (size_t i = 0; i < plan.n; i++) {
@@ -276,7 +282,6 @@ static pq_status count_matches(pq_ctx *ctx, size_t *n_match, size_t *n_total, co
             find(s, is_rep ? "%s.rbr_dense.conv.weight" : "%s.weight", m->name);
         if (!e && is_rep) e = find(s, "%s.rbr_reparam.weight", m->name);
         *n_match += e && pq_shape_equal(&e->shape, &want);
-        *n_total += 1;
     }
 out:
     pq_free(plan.m);
@@ -290,37 +295,24 @@ static int64_t dim_of(const pq_state_entry *e, int d)
     return e && e->shape.rank == 4 ? e->shape.dim[d] : 0;
 }
 
-static const pq_state_entry *find_rep(const pq_state *s, const char *name)
-{
-    const pq_state_entry *e = find(s, "%s.rbr_dense.conv.weight", name);
-    return e ? e : find(s, "%s.rbr_reparam.weight", name);
-}
-
 static void derive_stage(pq_damo_net *net, const pq_state *s, int i)
 {
-    char base[200], name[256];
+    char base[200];
     const bool csp = net->kind == PQ_DAMO_CSP, mob = net->kind == PQ_DAMO_MOB;
     snprintf(base, sizeof base,
              csp ? "backbone.csp_stage.%d.convstem" : "backbone.block_list.%d.block_list", i + 1);
-    for (int64_t b = 0; b < 100; b++) {
-        snprintf(name, sizeof name, "%s.%d", base, (int)(csp ? b : pq_damo_block_at(net, i, b)));
-        const pq_state_entry *e = find(s, mob ? "%s.conv.0.weight" : "%s.conv1.conv1.weight", name);
-        if (!e) break;
-        if (b == 0) {
-            net->stage[i].btn = dim_of(e, 0);
-            net->block_kernel = dim_of(e, 2);
-            if (mob)
-                net->stage[i].out = dim_of(find(s, "%s.conv.7.weight", name), 0);
-            else {
-                snprintf(name, sizeof name, "%s.0.conv2", base);
-                net->stage[i].out = dim_of(find_rep(s, name), 0);
-            }
-        }
-        net->stage[i].blocks++;
-    }
+    const pq_state_entry *e = find(s, mob ? "%s.0.conv.0.weight" : "%s.0.conv1.conv1.weight", base);
+    net->stage[i].btn = dim_of(e, 0);
+    net->block_kernel = dim_of(e, 2);
     if (csp)
-        net->stage[i].out =
-            dim_of(find(s, "backbone.csp_stage.%d.downsampler.conv.conv1.weight", i + 1), 0);
+        e = find(s, "backbone.csp_stage.%d.downsampler.conv.conv1.weight", i + 1);
+    else if (mob)
+        e = find(s, "%s.0.conv.7.weight", base);
+    else if (!(e = find(s, "%s.0.conv2.rbr_dense.conv.weight", base)))
+        e = find(s, "%s.0.conv2.rbr_reparam.weight", base);
+    net->stage[i].out = dim_of(e, 0);
+    for (int64_t b = 0; b < MAX_BLOCKS; b = ++net->stage[i].blocks)
+        if (!has(s, "%s.%d.", base, (int)(csp ? b : pq_damo_block_at(net, i, b)))) break;
 }
 
 /* The numbers as the shapes tell them; wrong or zero where keys are missing. */
@@ -338,8 +330,7 @@ static void derive(pq_damo_net *net, const pq_state *s, pq_damo_kind kind)
     for (int i = 0; i < 3; i++)
         net->neck[i] = dim_of(find(s, "neck.merge_%d.conv3.conv.weight", out_of[i]), 0);
     const char *inner = kind == PQ_DAMO_MOB ? "conv.conv.0" : "conv1.conv";
-    while (net->neck_blocks < 100 &&
-           find(s, "neck.merge_3.convs.%d.%s.weight", (int)net->neck_blocks, inner))
+    while (net->neck_blocks < MAX_BLOCKS && has(s, "neck.merge_3.convs.%d.", (int)net->neck_blocks))
         net->neck_blocks++;
     e = find(s, "neck.merge_3.convs.0.%s.weight", inner);
     const int64_t mid = dim_of(e, kind == PQ_DAMO_MOB), hidden = dim_of(e, kind != PQ_DAMO_MOB);
@@ -410,18 +401,18 @@ static pq_status check_config(pq_ctx *ctx, const pq_damo_net *net, const char *c
 
 static pq_status kind_of(pq_ctx *ctx, pq_damo_kind *kind, const pq_state *s)
 {
-    if (has_prefix(s, "backbone.csp_stage."))
+    if (has(s, "backbone.csp_stage."))
         *kind = PQ_DAMO_CSP;
-    else if (has_prefix(s, "backbone.block_list.1.block_list.0.conv."))
+    else if (has(s, "backbone.block_list.1.block_list.0.conv."))
         *kind = PQ_DAMO_MOB;
-    else if (has_prefix(s, "backbone.block_list."))
+    else if (has(s, "backbone.block_list."))
         *kind = PQ_DAMO_RES;
     else
         return pq_fail(ctx, PQ_E_UNSUPPORTED,
                        "no DAMO-YOLO: none of the %zu tensors ('%s', …) is called "
                        "'backbone.block_list.…' or 'backbone.csp_stage.…'",
                        pq_state_count(s), pq_state_at(s, 0)->name);
-    if (has_prefix(s, "head.cls_convs.") || has_prefix(s, "head.reg_convs."))
+    if (has(s, "head.cls_convs.") || has(s, "head.reg_convs."))
         return pq_fail(
             ctx, PQ_E_UNSUPPORTED,
             "a head with stacked convolutions ('head.cls_convs.…'), expected a ZeroHead");
@@ -432,7 +423,7 @@ pq_status pq_damo_recognise(pq_ctx *ctx, pq_damo_net *out, const pq_state *s, co
 {
     pq_damo_kind kind = PQ_DAMO_RES;
     pq_damo_net own;
-    size_t best = 0, n, total;
+    size_t best = 0, n;
     pq_status st = kind_of(ctx, &kind, s);
     if (st != PQ_OK) return st;
     *out = (pq_damo_net){0};
@@ -442,17 +433,16 @@ pq_status pq_damo_recognise(pq_ctx *ctx, pq_damo_net *out, const pq_state *s, co
         net.classes = median_rows(s, "head.gfl_cls", net.classes);
         const int64_t rows = median_rows(s, "head.gfl_reg", 4 * (net.reg_max + 1));
         if (rows >= 8 && rows <= 4096 && rows % 4 == 0) net.reg_max = rows / 4 - 1;
-        if ((st = count_matches(ctx, &n, &total, s, &net)) != PQ_OK) return st;
+        if ((st = count_matches(ctx, &n, s, &net)) != PQ_OK) return st;
         if (!out->family || n > best) {
             *out = net;
             best = n;
         }
-        if (n == total) return config ? check_config(ctx, out, config) : PQ_OK;
     }
-    derive(&own, s, kind);
+    derive(&own, s, kind); /* even where a known one fits: this one may have more blocks */
     if (sane(&own)) {
-        if ((st = count_matches(ctx, &n, &total, s, &own)) != PQ_OK) return st;
-        if (n == total) *out = own;
+        if ((st = count_matches(ctx, &n, s, &own)) != PQ_OK) return st;
+        if (n > best) *out = own;
     }
     return config ? check_config(ctx, out, config) : PQ_OK;
 }
