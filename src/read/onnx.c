@@ -11,62 +11,6 @@
 
 enum { MIN_OPSET = 11, MAX_OPSET = 21, MIN_IR = 3, MAX_IR = 12, MAX_DEPTH = 64 };
 
-/* ---- names ---- */
-
-static size_t hash_name(const char *name)
-{
-    uint64_t h = 14695981039346656037u; /* FNV-1a */
-    for (; *name; name++) h = (h ^ (unsigned char)*name) * 1099511628211u;
-    return (size_t)(h ^ h >> 29);
-}
-
-static struct pq_name_slot *find_slot(const pq_name_map *m, const char *name)
-{
-    size_t i = hash_name(name) & (m->room - 1);
-    while (m->slot[i].name && strcmp(m->slot[i].name, name) != 0) i = (i + 1) & (m->room - 1);
-    return &m->slot[i];
-}
-
-const struct pq_name_slot *pq_name_map_find(const pq_name_map *m, const char *name)
-{
-    const struct pq_name_slot *s = m->room ? find_slot(m, name) : NULL;
-    return s && s->name ? s : NULL;
-}
-
-pq_status pq_name_map_add(pq_ctx *ctx, pq_name_map *m, struct pq_name_slot **slot, const char *name,
-                          bool *is_new)
-{
-    if (2 * (m->n + 1) > m->room) {
-        pq_name_map big = {NULL, m->room ? 2 * m->room : 256, m->n};
-        pq_status st = pq_alloc(ctx, &big.slot, big.room, sizeof *big.slot);
-        if (st != PQ_OK) return st;
-        for (size_t i = 0; i < m->room; i++)
-            if (m->slot[i].name) *find_slot(&big, m->slot[i].name) = m->slot[i];
-        pq_free(m->slot);
-        *m = big;
-    }
-    *slot = find_slot(m, name);
-    *is_new = !(*slot)->name;
-    if (*is_new) {
-        **slot = (struct pq_name_slot){name, PQ_NONE};
-        m->n++;
-    }
-    return PQ_OK;
-}
-
-pq_status pq_onnx_unique(pq_onnx_reader *r, pq_name_map *m, const char **out, const char *base)
-{
-    struct pq_name_slot *slot;
-    bool is_new = false;
-    pq_status st = pq_arena_strdup(r->ctx, r->g->arena, out, base);
-    for (int k = 2; st == PQ_OK; k++) {
-        st = pq_name_map_add(r->ctx, m, &slot, *out, &is_new);
-        if (st != PQ_OK || is_new) break;
-        st = pq_arena_printf(r->ctx, r->g->arena, out, "%s_%d", base, k);
-    }
-    return st;
-}
-
 /* Note every name that the file defines, so that names we make up keep clear of them. */
 static pq_status declare(pq_onnx_reader *r, const char *name)
 {
@@ -334,8 +278,8 @@ pq_status pq_read_onnx_memory(pq_ctx *ctx, pq_graph **out, const void *data, siz
     r.g = NULL;
 out:
     pq_inference_clear(&r.inf);
-    pq_free(r.values.slot);
-    pq_free(r.nodes.slot);
+    pq_name_map_clear(&r.values);
+    pq_name_map_clear(&r.nodes);
     pq_graph_free(r.g);
     if (m) onnx__model_proto__free_unpacked(m, &allocator);
     return st;
