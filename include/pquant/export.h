@@ -21,7 +21,8 @@ extern "C" {
 #endif
 
 /** TensorRT wants weights as float initialisers followed by a pair and takes only s8 plans with
- * zero point 0; the others take weights stored as int8. */
+ *  zero point 0; the others take weights stored as int8. For OpenVINO signed activations are
+ *  written as uint8 with the zero point moved by 128, which is the same numbers. */
 typedef enum pq_target {
     PQ_TARGET_ANY = 0,
     PQ_TARGET_TENSORRT,

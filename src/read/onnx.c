@@ -244,11 +244,13 @@ out:
     return st;
 }
 
-/* protobuf-c's allocator, under the switch that lets tests fail allocations. */
+/* protobuf-c's allocator, under the switch that lets tests fail allocations; user: a bool that is
+ * set when memory ran out, because unpacking tells no reasons. */
 static void *proto_alloc(void *user, size_t n)
 {
-    (void)user;
-    return pq_mem_malloc(n);
+    void *p = pq_mem_malloc(n ? n : 1);
+    if (!p) *(bool *)user = true;
+    return p;
 }
 static void proto_free(void *user, void *p)
 {
@@ -261,15 +263,16 @@ pq_status pq_read_onnx_memory(pq_ctx *ctx, pq_graph **out, const void *data, siz
 {
     static const pq_read_opts defaults;
     pq_status st;
-    ProtobufCAllocator allocator = {proto_alloc, proto_free, NULL};
+    bool no_memory = false;
+    ProtobufCAllocator allocator = {proto_alloc, proto_free, &no_memory};
     Onnx__ModelProto *m = NULL;
     pq_onnx_reader r = {.ctx = ctx, .folder = folder};
     *out = NULL;
     PQ_TRY(pq_proto_scan(ctx, &onnx__model_proto__descriptor, data, bytes, MAX_DEPTH));
     m = onnx__model_proto__unpack(&allocator, bytes, data);
-    if (!m) { /* the scan found the wire format sound: most likely memory, or a wrong wire type */
-        st =
-            pq_fail(ctx, PQ_E_FORMAT, "not an ONNX model of %zu bytes, or no memory for it", bytes);
+    if (!m) {
+        st = no_memory ? pq_fail(ctx, PQ_E_NOMEM, "no memory to unpack %zu bytes", bytes)
+                       : pq_fail(ctx, PQ_E_FORMAT, "%zu bytes are not an ONNX model", bytes);
         goto out;
     }
     PQ_TRY(pq_graph_new(ctx, &r.g));
