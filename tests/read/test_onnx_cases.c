@@ -13,45 +13,8 @@
 #include <pquant/pass.h>
 #include <pquant/read.h>
 
+#include "onnx_cases.h"
 #include "run_graph.h"
-
-struct case_tensor {
-    struct {
-        pq_dtype dtype;
-        pq_shape shape;
-    } type;
-    const void *data;
-};
-struct onnx_case {
-    const char *name;
-    const uint8_t *model;
-    size_t bytes;
-    int n_in;
-    struct case_tensor in[3];
-    int n_out;
-    struct case_tensor out[3];
-};
-#include "onnx_cases.inc"
-
-static bool near(double a, double b) { return a == b || fabs(a - b) <= 1e-6 + 2e-6 * fabs(b); }
-
-static void check_outputs(const struct onnx_case *c, const pq_tensor *out)
-{
-    for (int i = 0; i < c->n_out; i++) {
-        char got[160], want[160];
-        pq_shape_text(&out[i].shape, got, sizeof got);
-        pq_shape_text(&c->out[i].type.shape, want, sizeof want);
-        if (strcmp(got, want) != 0) fail_msg("%s: shape %s, expected %s", c->name, got, want);
-        assert_int_equal(out[i].dtype, c->out[i].type.dtype);
-        const size_t n = (size_t)pq_shape_count(&out[i].shape);
-        for (size_t k = 0; k < n; k++) {
-            const double a = pq_element(out[i].dtype, pq_tensor_data(&out[i]), k);
-            const double b = pq_element(out[i].dtype, c->out[i].data, k);
-            if (!near(a, b))
-                fail_msg("%s: output %d[%zu] is %.9g, expected %.9g", c->name, i, k, a, b);
-        }
-    }
-}
 
 static void run_case(pq_ctx *ctx, const struct onnx_case *c, bool fold)
 {
@@ -74,7 +37,7 @@ static void run_case(pq_ctx *ctx, const struct onnx_case *c, bool fold)
     }
     st = run_graph(ctx, g, in, out);
     if (st != PQ_OK) fail_msg("%s: %s", c->name, pq_ctx_error(ctx));
-    check_outputs(c, out);
+    check_outputs(c, out, 2e-6);
     for (int i = 0; i < 3; i++) pq_tensor_clear(&in[i]), pq_tensor_clear(&out[i]);
     pq_graph_free(g);
 }

@@ -101,9 +101,9 @@ static void mutated(void **state)
         for (uint64_t i = 0; i < edits; i++) {
             const size_t at = (size_t)pq_rng_below(&rng, n);
             const uint64_t kind = pq_rng_below(&rng, 3);
-            p[at] = kind == 0   ? (uint8_t)pq_rng_u64(&rng)
-                    : kind == 1 ? (uint8_t)(p[at] ^ 1u << pq_rng_below(&rng, 8))
-                                : (uint8_t)(pq_rng_below(&rng, 2) ? 0xff : 0);
+            if (kind == 0) p[at] = (uint8_t)pq_rng_u64(&rng);
+            if (kind == 1) p[at] = (uint8_t)(p[at] ^ 1u << pq_rng_below(&rng, 8));
+            if (kind == 2) p[at] = pq_rng_below(&rng, 2) ? 0xff : 0;
         }
         refused += try_read(p, n) != PQ_OK;
         free(p);
