@@ -1,6 +1,7 @@
 /**
  * @file base.h
- * Status codes, the context that carries errors, logging and progress. Everything else includes this.
+ * Status codes, the context that carries errors, logging and progress. Everything else includes
+ * this.
  *
  * Every function that can fail takes a pq_ctx first and returns a pq_status. The text of the last
  * failure lives in the context (pq_ctx_error): one line, what was found and what was expected.

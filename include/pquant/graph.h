@@ -1,6 +1,7 @@
 /**
  * @file graph.h
- * The network between reading and compiling: values (tensors) and nodes (operators) in topological order.
+ * The network between reading and compiling: values (tensors) and nodes (operators) in topological
+ * order.
  *
  * A graph owns its nodes, values and names in one arena; constant values hold a reference to their
  * bytes. Everything is addressed by index; indices stay valid until pq_graph_compact.
@@ -70,15 +71,15 @@ typedef struct pq_window {
  *  stay on the node, for another input size; who runs a graph reads the attributes and the outputs'
  *  shapes. A Slice, Reshape or Resize with one input has them from whoever made it. */
 typedef struct pq_attr {
-    pq_window window;     /* Conv, ConvTranspose, MaxPool, AveragePool */
-    pq_act act;           /* fused activation: Conv, ConvTranspose, Gemm, MatMul, Add */
-    float alpha, beta;    /* of act if there is one (Gemm's own are then 1), else of the node itself
-                             (LeakyRelu, Clip, HardSigmoid, Gemm) */
+    pq_window window;  /* Conv, ConvTranspose, MaxPool, AveragePool */
+    pq_act act;        /* fused activation: Conv, ConvTranspose, Gemm, MatMul, Add */
+    float alpha, beta; /* of act if there is one (Gemm's own are then 1), else of the node itself
+                          (LeakyRelu, Clip, HardSigmoid, Gemm) */
     bool trans_a, trans_b; /* Gemm */
-    float eps;            /* BatchNormalization */
-    int64_t axis;         /* Concat, Split, Softmax, Gather, Flatten: 0 .. rank-1, never negative */
-    bool keepdims;        /* Reduce* */
-    int n_axes;           /* Reduce*, Squeeze, Unsqueeze */
+    float eps;             /* BatchNormalization */
+    int64_t axis;  /* Concat, Split, Softmax, Gather, Flatten: 0 .. rank-1, never negative */
+    bool keepdims; /* Reduce* */
+    int n_axes;    /* Reduce*, Squeeze, Unsqueeze */
     int64_t axes[PQ_MAX_RANK];
     int64_t perm[PQ_MAX_RANK];  /* Transpose */
     int64_t begin[PQ_MAX_RANK]; /* Slice (per dimension of the input, clamped); Pad: before */
@@ -126,8 +127,9 @@ typedef struct pq_graph {
     size_t n_inputs;
     pq_value_id *output;
     size_t n_outputs;
-    const char *family; /* "DAMO-YOLO-T", "YOLOX", "ONNX", … */
-    int opset;          /* of the file, 0 for .pth */
+    const char *family;      /* "DAMO-YOLO-T", "YOLOX", "ONNX", … */
+    int opset;               /* of the file, 0 for .pth */
+    char hash[65];           /* set by pq_graph_seal, "" while the graph is being edited */
     const char *const *meta; /* NULL, or key, value, key, value, …, NULL kept from the file */
 } pq_graph;
 
@@ -136,7 +138,8 @@ PQ_API void pq_graph_free(pq_graph *g);
 /** Deep copy of the structure; constants are shared by reference. */
 PQ_API PQ_MUST_USE pq_status pq_graph_copy(pq_ctx *ctx, pq_graph **out, const pq_graph *g);
 
-/** Add a value; its name is copied and must be new (it may be NULL: one is made up). shape NULL: not yet known. */
+/** Add a value; its name is copied and must be new (it may be NULL: one is made up). shape NULL:
+ * not yet known. */
 PQ_API PQ_MUST_USE pq_status pq_graph_add_value(pq_ctx *ctx, pq_value_id *out, pq_graph *g,
                                                 const char *name, pq_dtype dtype,
                                                 const pq_shape *shape);
@@ -179,6 +182,8 @@ PQ_API size_t pq_graph_quantizable_count(const pq_graph *g);
 PQ_API pq_node_id pq_graph_quantizable(const pq_graph *g, int quant_index);
 /** SHA-256 (hex) over structure, names, shapes and weights: a plan belongs to a graph with this. */
 PQ_API void pq_graph_hash(const pq_graph *g, char hex[65]);
+/** Remember the hash until the next edit through this interface: it reads all weights. */
+PQ_API void pq_graph_seal(pq_graph *g);
 /** Multiply-accumulates of a node (Conv, ConvTranspose, Gemm, MatMul; else 0), batch included. */
 PQ_API int64_t pq_node_macs(const pq_graph *g, const pq_node *n);
 /** Set the batch size and, unless 0, the height and width of a one-input detector and infer again.

@@ -1,7 +1,7 @@
 /**
  * @file pass.h
- * Graph in, graph out: each pass edits in place, keeps the function computed, and leaves a valid graph
- * on every error.
+ * Graph in, graph out: each pass edits in place, keeps the function computed, and leaves a valid
+ * graph on every error.
  */
 #ifndef PQUANT_PASS_H
 #define PQUANT_PASS_H
@@ -33,7 +33,8 @@ PQ_API PQ_MUST_USE pq_status pq_pass_reparam(pq_ctx *ctx, size_t *fused, pq_grap
 /** x * Sigmoid(x) into Silu, then an activation that alone reads a Conv, ConvTranspose, Gemm or Add
  *  into its attr.act. The fused node keeps its name, its output value the activation's name. */
 PQ_API PQ_MUST_USE pq_status pq_pass_fuse_act(pq_ctx *ctx, size_t *fused, pq_graph *g);
-/** Four stride-2 slices and their concat into Focus (top-left, bottom-left, top-right, bottom-right). */
+/** Four stride-2 slices and their concat into Focus (top-left, bottom-left, top-right,
+ * bottom-right). */
 PQ_API PQ_MUST_USE pq_status pq_pass_fuse_focus(pq_ctx *ctx, size_t *fused, pq_graph *g);
 /** Remove Identity, no-op casts and reshapes, and nodes nobody reads. */
 PQ_API PQ_MUST_USE pq_status pq_pass_dead_code(pq_ctx *ctx, size_t *removed, pq_graph *g);

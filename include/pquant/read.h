@@ -13,15 +13,16 @@ extern "C" {
 
 /** Zero means default. */
 typedef struct pq_read_opts {
-    const char *config;   /* DAMO-YOLO config name or path that the checkpoint must agree with */
-    int64_t batch, h, w;  /* fix the input size (default: the file's; 1 x 640 x 640 for .pth, Nano 416) */
+    const char *config; /* DAMO-YOLO config name or path that the checkpoint must agree with */
+    int64_t batch, h,
+        w; /* fix the input size (default: the file's; 1 x 640 x 640 for .pth, Nano 416) */
 } pq_read_opts;
 
 /**
- * Read a model: by content, not by extension. The graph is as the file has it (unfolded); see pass.h.
- * Memory: *out is yours (pq_graph_free), NULL on error.
- * Errors: IO; FORMAT (what, where, found, expected); UNSUPPORTED (operator, node, opset; a pickle
- * global by name); INVALID (config disagrees).
+ * Read a model: by content, not by extension. The graph is as the file has it (unfolded); see
+ * pass.h. Memory: *out is yours (pq_graph_free), NULL on error. Errors: IO; FORMAT (what, where,
+ * found, expected); UNSUPPORTED (operator, node, opset; a pickle global by name); INVALID (config
+ * disagrees).
  */
 PQ_API PQ_MUST_USE pq_status pq_read(pq_ctx *ctx, pq_graph **out, const char *path,
                                      const pq_read_opts *opts);

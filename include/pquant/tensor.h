@@ -50,7 +50,8 @@ PQ_API const char *pq_shape_text(const pq_shape *s, char *text, size_t size);
 #define PQ_SHAPE(...)                                                                              \
     ((pq_shape){(int)(sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t)), {__VA_ARGS__}})
 
-/** Bytes shared by whoever holds a reference; 64-byte aligned unless borrowed from a mapped file. */
+/** Bytes shared by whoever holds a reference; 64-byte aligned unless borrowed from a mapped file.
+ */
 typedef struct pq_buf pq_buf;
 
 /** Zeroed buffer with one reference. Errors: NOMEM. */

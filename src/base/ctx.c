@@ -19,8 +19,8 @@ struct pq_ctx {
 
 const char *pq_status_name(pq_status st)
 {
-    static const char *const name[] = {"OK",          "NOMEM",       "IO",     "FORMAT",
-                                       "UNSUPPORTED", "INVALID",     "UNAVAILABLE", "ENGINE",
+    static const char *const name[] = {"OK",          "NOMEM",   "IO",          "FORMAT",
+                                       "UNSUPPORTED", "INVALID", "UNAVAILABLE", "ENGINE",
                                        "CANCELLED",   "INTERNAL"};
     return (size_t)st < sizeof name / sizeof *name ? name[st] : "?";
 }

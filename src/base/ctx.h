@@ -16,7 +16,8 @@ pq_status pq_fail_at(pq_ctx *ctx, const char *where, pq_status st, const char *f
     PQ_PRINTF(4, 5);
 
 /** Put "prefix: " in front of the message of a failure on its way out, and return st again. An
- *  outer boundary adds only what it alone knows (a file's path, a node's name). OK passes through. */
+ *  outer boundary adds only what it alone knows (a file's path, a node's name). OK passes through.
+ */
 pq_status pq_prefix(pq_ctx *ctx, pq_status st, const char *fmt, ...) PQ_PRINTF(3, 4);
 
 /** Take over the failure of a worker's context. */

@@ -142,15 +142,19 @@ pq_status pq_out_commit(pq_ctx *ctx, pq_out *out)
     errno = 0;
     bool bad = ferror(out->f) != 0;
     bad |= fflush(out->f) != 0;
-    bad |= fsync(fileno(out->f)) != 0 && errno != EINVAL; /* pipes cannot sync */
     int why = errno;
+    if (!bad && fsync(fileno(out->f)) != 0 && errno != EINVAL) { /* pipes cannot sync */
+        bad = true;
+        why = errno;
+    }
     bad |= fclose(out->f) != 0;
     out->f = NULL;
     if (!bad && rename(out->temp, out->path) != 0) {
         bad = true;
         why = errno;
     }
-    if (bad) st = pq_fail(ctx, PQ_E_IO, "%s: cannot write: %s", out->path, strerror(why ? why : EIO));
+    if (bad)
+        st = pq_fail(ctx, PQ_E_IO, "%s: cannot write: %s", out->path, strerror(why ? why : EIO));
     if (bad) unlink(out->temp);
     pq_free(out->path);
     pq_free(out->temp);

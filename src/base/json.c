@@ -77,7 +77,8 @@ pq_status pq_json_int(pq_ctx *ctx, int64_t *out, const cJSON *obj, const char *k
     pq_status st = pq_json_number(ctx, &d, obj, key, what);
     if (st != PQ_OK) return st;
     if (d != floor(d) || fabs(d) > 9007199254740992.0)
-        return pq_fail(ctx, PQ_E_FORMAT, "%s: member '%s' is %g, expected an integer", what, key, d);
+        return pq_fail(ctx, PQ_E_FORMAT, "%s: member '%s' is %g, expected an integer", what, key,
+                       d);
     *out = (int64_t)d;
     return PQ_OK;
 }

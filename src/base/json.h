@@ -1,5 +1,5 @@
-/** @file json.h  cJSON with checked access: messages name the path of the member, found and expected
- *  kind. Documents nested deeper than cJSON's limit are refused by it. */
+/** @file json.h  cJSON with checked access: messages name the path of the member, found and
+ * expected kind. Documents nested deeper than cJSON's limit are refused by it. */
 #ifndef PQ_BASE_JSON_H
 #define PQ_BASE_JSON_H
 

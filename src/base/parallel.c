@@ -107,7 +107,8 @@ pq_status pq_parallel(pq_ctx *ctx, const char *stage, int n_threads, size_t n, p
     st = j.st;
     for (int i = 0; i < n_threads; i++) {
         if (w[i].started) pthread_join(w[i].thread, NULL);
-        if (st != PQ_OK && w[i].ctx && j.next == n + (size_t)i) (void)pq_merge_error(ctx, w[i].ctx, st);
+        if (st != PQ_OK && w[i].ctx && j.next == n + (size_t)i)
+            (void)pq_merge_error(ctx, w[i].ctx, st);
         pq_ctx_free(w[i].ctx);
     }
     pthread_cond_destroy(&j.moved);

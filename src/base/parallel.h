@@ -10,8 +10,8 @@
 typedef pq_status (*pq_work_fn)(pq_ctx *ctx, void *user, size_t item, int worker);
 
 /** Runs fn for items 0 .. n-1 on up to n_threads threads, handed out in order. Progress (if stage
- *  is not NULL) is reported from the calling thread's context. The first failure stops the hand-out and
- *  is returned with its message. */
+ *  is not NULL) is reported from the calling thread's context. The first failure stops the hand-out
+ * and is returned with its message. */
 PQ_MUST_USE pq_status pq_parallel(pq_ctx *ctx, const char *stage, int n_threads, size_t n,
                                   pq_work_fn fn, void *user);
 /** Processors this process may run on; at least 1. */

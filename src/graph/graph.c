@@ -46,6 +46,7 @@ pq_status pq_graph_add_value(pq_ctx *ctx, pq_value_id *out, pq_graph *g, const c
 {
     pq_status st;
     *out = PQ_NONE;
+    g->hash[0] = 0;
     if (g->n_values == g->room_values) {
         size_t room = g->room_values ? 2 * g->room_values : 256;
         if ((st = pq_grow(ctx, &g->value, g->n_values, room, sizeof *g->value)) != PQ_OK) return st;
@@ -81,6 +82,7 @@ pq_status pq_graph_add_node(pq_ctx *ctx, pq_node_id *out, pq_graph *g, const cha
                             const char *out_name, const pq_attr *attr)
 {
     pq_status st;
+    g->hash[0] = 0;
     pq_node n = {.op = op, .quant_index = -1, .n_in = n_in, .n_out = n_out};
     *out = PQ_NONE;
     if (n_in < op_info[op].min_in || n_in > op_info[op].max_in || n_out < 1 ||
@@ -121,6 +123,7 @@ static pq_status set_ids(pq_ctx *ctx, pq_graph *g, pq_value_id **to, size_t *n_t
                          const pq_value_id *v, size_t n)
 {
     pq_value_id *p;
+    g->hash[0] = 0;
     pq_status st = pq_arena_alloc(ctx, g->arena, &p, n, sizeof *p);
     if (st != PQ_OK) return st;
     if (n) memcpy(p, v, n * sizeof *p);
@@ -176,6 +179,7 @@ bool pq_graph_is_output(const pq_graph *g, pq_value_id v)
 
 void pq_graph_replace_value(pq_graph *g, pq_value_id from, pq_value_id to)
 {
+    g->hash[0] = 0;
     for (size_t i = 0; i < g->n_nodes; i++)
         for (int k = 0; k < g->node[i].n_in; k++)
             if (g->node[i].in[k] == from) g->node[i].in[k] = to;
@@ -219,6 +223,7 @@ pq_status pq_graph_compact(pq_ctx *ctx, pq_graph *g)
     pq_value_id *value_map = NULL;
     pq_node *node = NULL;
     size_t n_order = 0, n_values = 0;
+    g->hash[0] = 0;
     PQ_TRY(pq_alloc(ctx, &order, g->n_nodes, sizeof *order));
     PQ_TRY(pq_alloc(ctx, &node_map, g->n_nodes, sizeof *node_map));
     PQ_TRY(pq_alloc(ctx, &value_map, g->n_values, sizeof *value_map));
@@ -301,6 +306,7 @@ pq_status pq_graph_copy(pq_ctx *ctx, pq_graph **out, const pq_graph *g)
         c->meta = m;
     }
     c->opset = g->opset;
+    memcpy(c->hash, g->hash, sizeof c->hash);
     *out = c;
     c = NULL;
 out:
@@ -320,8 +326,10 @@ pq_status pq_graph_verify(pq_ctx *ctx, const pq_graph *g)
             PQ_ASSERT(ctx, n->in[k] < g->n_values);
             const pq_value *v = &g->value[n->in[k]];
             if (v->producer != PQ_NONE && (v->producer >= i || g->node[v->producer].dead))
-                return pq_fail(ctx, PQ_E_INTERNAL, "node '%s': input '%s' is made after it or by a "
-                               "removed node", n->name, v->name);
+                return pq_fail(ctx, PQ_E_INTERNAL,
+                               "node '%s': input '%s' is made after it or by a "
+                               "removed node",
+                               n->name, v->name);
         }
         for (int k = 0; k < n->n_out; k++)
             PQ_ASSERT(ctx, n->out[k] < g->n_values && g->value[n->out[k]].producer == i);
@@ -388,9 +396,19 @@ static void hash_attr(pq_sha256 *s, const pq_attr *a)
     for (int i = 0; i < a->levels && i < 8; i++) hash_int(s, a->strides[i]);
 }
 
+void pq_graph_seal(pq_graph *g)
+{
+    g->hash[0] = 0;
+    pq_graph_hash(g, g->hash);
+}
+
 void pq_graph_hash(const pq_graph *g, char hex[65])
 {
     pq_sha256 s;
+    if (g->hash[0]) {
+        memmove(hex, g->hash, sizeof g->hash);
+        return;
+    }
     pq_sha256_init(&s);
     for (size_t i = 0; i < g->n_values; i++) {
         const pq_value *v = &g->value[i];
@@ -424,8 +442,7 @@ int64_t pq_node_macs(const pq_graph *g, const pq_node *n)
     int64_t outputs = pq_shape_count(y);
     switch (n->op) {
     case PQ_OP_CONV: return outputs * w->dim[1] * w->dim[2] * w->dim[3];
-    case PQ_OP_CONV_TRANSPOSE:
-        return pq_shape_count(x) * w->dim[1] * w->dim[2] * w->dim[3];
+    case PQ_OP_CONV_TRANSPOSE: return pq_shape_count(x) * w->dim[1] * w->dim[2] * w->dim[3];
     case PQ_OP_GEMM: return outputs * (n->attr.trans_a ? x->dim[0] : x->dim[1]);
     default: return x->rank ? outputs * x->dim[x->rank - 1] : 0;
     }

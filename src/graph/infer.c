@@ -98,6 +98,7 @@ pq_status pq_infer_node(pq_ctx *ctx, pq_inference *inf, pq_graph *g, pq_node_id 
 
 pq_status pq_graph_infer(pq_ctx *ctx, pq_graph *g)
 {
+    g->hash[0] = 0;
     pq_status st = PQ_OK;
     pq_inference inf = {0};
     for (size_t i = 0; i < g->n_inputs; i++) {

@@ -63,7 +63,8 @@ static pq_status save_weights(pq_ctx *ctx, const pq_plan *p, const char *path, c
     for (size_t i = 0; i < p->n_weights; i++) {
         PQ_TRY(add_tensor(ctx, header, p->weight[i].name, "", &p->weight[i].data, &offset));
         if (p->weight[i].scale.buf)
-            PQ_TRY(add_tensor(ctx, header, p->weight[i].name, "@scale", &p->weight[i].scale, &offset));
+            PQ_TRY(
+                add_tensor(ctx, header, p->weight[i].name, "@scale", &p->weight[i].scale, &offset));
     }
     text = cJSON_PrintUnformatted(header);
     if (!text) {
@@ -112,14 +113,14 @@ static pq_status write_json(pq_ctx *ctx, const pq_plan *p, const char *path, con
               cJSON_AddStringToObject(doc, "base", pq_precision_name(p->base));
     if (ok && weights)
         ok = (o = cJSON_AddObjectToObject(doc, "weights")) != NULL &&
-             cJSON_AddStringToObject(o, "file", weights) && cJSON_AddStringToObject(o, "sha256", hex);
+             cJSON_AddStringToObject(o, "file", weights) &&
+             cJSON_AddStringToObject(o, "sha256", hex);
     else if (ok)
         ok = cJSON_AddNullToObject(doc, "weights") != NULL;
     ok = ok && (list = cJSON_AddArrayToObject(doc, "nodes")) != NULL;
     for (size_t i = 0; ok && i < p->n_nodes; i++) {
         o = cJSON_CreateObject();
-        ok = cJSON_AddItemToArray(list, o) &&
-             cJSON_AddStringToObject(o, "name", p->node[i].name) &&
+        ok = cJSON_AddItemToArray(list, o) && cJSON_AddStringToObject(o, "name", p->node[i].name) &&
              cJSON_AddStringToObject(o, "type", p->node[i].type) &&
              cJSON_AddBoolToObject(o, "quantizable", p->node[i].quantizable) &&
              cJSON_AddStringToObject(o, "precision", pq_precision_name(p->node[i].precision));
@@ -176,8 +177,8 @@ static pq_status load_tensor(pq_ctx *ctx, pq_tensor *out, const cJSON *o, const 
     const int64_t n = pq_shape_count(&s);
     const double begin = cJSON_IsNumber(b) ? b->valuedouble : -1;
     if (n < 0 || begin < 0 || begin > (double)n_data || (uint64_t)n > (n_data - (size_t)begin) / 4)
-        return pq_fail(ctx, PQ_E_FORMAT, "tensor '%s': lies outside the file's %zu bytes", o->string,
-                       n_data);
+        return pq_fail(ctx, PQ_E_FORMAT, "tensor '%s': lies outside the file's %zu bytes",
+                       o->string, n_data);
     st = pq_tensor_new(ctx, out, PQ_F32, &s);
     if (st == PQ_OK) memcpy(pq_tensor_data(out), data + (size_t)begin, (size_t)n * 4);
     return st;
@@ -200,7 +201,8 @@ static pq_status parse_weights(pq_ctx *ctx, pq_plan *p, const uint8_t *d, size_t
         const char *at = o->string ? strstr(o->string, "@scale") : NULL;
         const uint8_t *data = d + 8 + length;
         if (at && p->n_weights)
-            PQ_TRY(load_tensor(ctx, &p->weight[p->n_weights - 1].scale, o, data, n - 8 - (size_t)length));
+            PQ_TRY(load_tensor(ctx, &p->weight[p->n_weights - 1].scale, o, data,
+                               n - 8 - (size_t)length));
         else {
             pq_plan_weight *w = &p->weight[p->n_weights++];
             PQ_TRY(pq_strdup(ctx, &w->name, o->string ? o->string : ""));
@@ -222,7 +224,8 @@ static pq_status load_weights(pq_ctx *ctx, pq_plan *p, const cJSON *o, const cha
     PQ_TRY(pq_json_string(ctx, &name, o, "file", "weights"));
     PQ_TRY(pq_json_string(ctx, &want, o, "sha256", "weights"));
     if (strchr(name, '/')) {
-        st = pq_fail(ctx, PQ_E_FORMAT, "weights file '%s', expected a name in the plan's folder", name);
+        st = pq_fail(ctx, PQ_E_FORMAT, "weights file '%s', expected a name in the plan's folder",
+                     name);
         goto out;
     }
     file = beside(ctx, &st, path, name);
@@ -232,8 +235,8 @@ static pq_status load_weights(pq_ctx *ctx, pq_plan *p, const cJSON *o, const cha
     pq_sha256_add(&hash, pq_buf_data(bytes), pq_buf_bytes(bytes));
     pq_sha256_hex(&hash, hex);
     if (strcmp(hex, want) != 0) {
-        st = pq_fail(ctx, PQ_E_FORMAT, "%s: SHA-256 %.12s, expected %.12s as in the plan", file, hex,
-                     want);
+        st = pq_fail(ctx, PQ_E_FORMAT, "%s: SHA-256 %.12s, expected %.12s as in the plan", file,
+                     hex, want);
         goto out;
     }
     st = parse_weights(ctx, p, pq_buf_data(bytes), pq_buf_bytes(bytes), file);
@@ -293,8 +296,9 @@ static pq_status parse(pq_ctx *ctx, pq_plan *p, const cJSON *doc, const char *pa
     PQ_TRY(pq_json_string(ctx, &hash, doc, "graph_hash", "plan"));
     PQ_TRY(pq_json_string(ctx, &scheme, doc, "scheme", "plan"));
     if (strlen(hash) != 64 || (strcmp(scheme, "s8") != 0 && strcmp(scheme, "u8") != 0)) {
-        st = pq_fail(ctx, PQ_E_FORMAT, "graph_hash '%.70s' and scheme '%.20s', expected 64 digits and s8 or u8",
-                     hash, scheme);
+        st = pq_fail(ctx, PQ_E_FORMAT,
+                     "graph_hash '%.70s' and scheme '%.20s', expected 64 digits and s8 or u8", hash,
+                     scheme);
         goto out;
     }
     memcpy(p->graph_hash, hash, 65);
@@ -308,8 +312,7 @@ static pq_status parse(pq_ctx *ctx, pq_plan *p, const cJSON *doc, const char *pa
     cJSON_ArrayForEach(o, list) PQ_TRY(parse_node(ctx, &p->node[p->n_nodes++], o));
     PQ_TRY(pq_json_array(ctx, &list, doc, "tensors", "plan"));
     PQ_TRY(pq_alloc(ctx, &p->tensor, (size_t)cJSON_GetArraySize(list), sizeof *p->tensor));
-    cJSON_ArrayForEach(o, list)
-        PQ_TRY(parse_tensor(ctx, &p->tensor[p->n_tensors++], o, p->scheme));
+    cJSON_ArrayForEach(o, list) PQ_TRY(parse_tensor(ctx, &p->tensor[p->n_tensors++], o, p->scheme));
     const cJSON *w = cJSON_GetObjectItemCaseSensitive(doc, "weights");
     if (cJSON_IsObject(w)) PQ_TRY(load_weights(ctx, p, w, path));
 out:

@@ -26,8 +26,7 @@ pq_status pq_names_of_nodes(pq_ctx *ctx, pq_names *out, const pq_graph *g)
     pq_status st = pq_alloc(ctx, &out->entry, g->n_nodes, sizeof *out->entry);
     if (st != PQ_OK) return st;
     for (size_t i = 0; i < g->n_nodes; i++)
-        if (!g->node[i].dead)
-            out->entry[out->n++] = (struct pq_name){g->node[i].name, (uint32_t)i};
+        if (!g->node[i].dead) out->entry[out->n++] = (struct pq_name){g->node[i].name, (uint32_t)i};
     qsort(out->entry, out->n, sizeof *out->entry, by_name);
     return PQ_OK;
 }

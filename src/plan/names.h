@@ -8,7 +8,7 @@ typedef struct pq_names {
     struct pq_name {
         const char *name;
         uint32_t id;
-    } *entry;
+    } * entry;
     size_t n;
 } pq_names;
 

@@ -9,10 +9,7 @@
 
 static const char *const precision_name[] = {"fp32", "fp16", "bf16", "int8"};
 
-const char *pq_precision_name(pq_precision p)
-{
-    return (unsigned)p < 4 ? precision_name[p] : "?";
-}
+const char *pq_precision_name(pq_precision p) { return (unsigned)p < 4 ? precision_name[p] : "?"; }
 
 pq_status pq_precision_parse(pq_ctx *ctx, pq_precision *out, const char *name)
 {
@@ -49,7 +46,8 @@ pq_status pq_plan_float(pq_ctx *ctx, pq_plan **out, const pq_graph *g, pq_precis
     pq_plan *p = NULL;
     *out = NULL;
     if (precision == PQ_PREC_INT8)
-        return pq_fail(ctx, PQ_E_INVALID, "precision int8 needs ranges, expected a float precision");
+        return pq_fail(ctx, PQ_E_INVALID,
+                       "precision int8 needs ranges, expected a float precision");
     PQ_TRY(pq_alloc(ctx, &p, 1, sizeof *p));
     pq_graph_hash(g, p->graph_hash);
     p->base = precision;
@@ -151,8 +149,8 @@ pq_status pq_plan_bind(pq_ctx *ctx, pq_binding *out, const pq_plan *p, const pq_
         uint32_t id = pq_names_find(&values, w->name);
         if (id == PQ_NONE || !g->value[id].data ||
             !pq_shape_equal(&g->value[id].shape, &w->data.shape)) {
-            st = pq_fail(ctx, PQ_E_INVALID, "plan: weight '%s' does not fit a constant of the graph",
-                         w->name);
+            st = pq_fail(ctx, PQ_E_INVALID,
+                         "plan: weight '%s' does not fit a constant of the graph", w->name);
             goto out;
         }
         out->weight[id] = w;

@@ -193,13 +193,13 @@ pq_compare pq_compare_f32(const float *a, const float *b, size_t n)
     double sum_abs = 0, sum_sq = 0, signal = 0;
     for (size_t i = 0; i < n; i++) {
         double d = fabs((double)a[i] - (double)b[i]);
-        if (!(d <= c.max_abs)) c.max_abs = d; /* a NaN sticks */
+        if (d > c.max_abs || isnan(d)) c.max_abs = d; /* a NaN sticks */
         sum_abs += d;
         sum_sq += d * d;
         signal += (double)a[i] * (double)a[i];
     }
     c.mean_abs = n ? sum_abs / (double)n : 0;
     c.mse = n ? sum_sq / (double)n : 0;
-    c.sqnr_db = sum_sq > 0 ? 10 * log10(signal / sum_sq) : INFINITY;
+    c.sqnr_db = sum_sq == 0 ? INFINITY : 10 * log10(signal / sum_sq);
     return c;
 }

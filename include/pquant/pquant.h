@@ -1,0 +1,20 @@
+/**
+ * @file pquant.h
+ * Everything: one header per stage of the pipeline, in its order.
+ */
+#ifndef PQUANT_PQUANT_H
+#define PQUANT_PQUANT_H
+
+#include <pquant/base.h>
+#include <pquant/tensor.h>
+#include <pquant/graph.h>
+#include <pquant/read.h>
+#include <pquant/pass.h>
+#include <pquant/plan.h>
+#include <pquant/engine.h>
+#include <pquant/data.h>
+#include <pquant/detect.h>
+#include <pquant/evaluate.h>
+#include <pquant/calibrate.h>
+
+#endif

@@ -1,0 +1,167 @@
+/* Streaming calibration: every value that an all-INT8 plan quantizes is watched through the
+ * engine's taps. */
+#include <math.h>
+#include <string.h>
+
+#include <pquant/calibrate.h>
+
+#include "base/mem.h"
+#include "calibrate/histogram.h"
+#include "calibrate/layout.h"
+#include "plan/names.h"
+
+typedef struct watch {
+    pq_names names;
+    pq_histogram **histogram; /* per value, NULL where not watched */
+    int n_threads;
+} watch;
+
+static pq_status see(pq_ctx *ctx, void *user, const pq_tap_view *v)
+{
+    watch *w = user;
+    uint32_t id = pq_names_find(&w->names, v->name);
+    pq_histogram *h = id == PQ_NONE ? NULL : w->histogram[id];
+    if (h && !pq_histogram_add(h, v->data, (size_t)pq_shape_count(&v->shape), w->n_threads))
+        return pq_fail(ctx, PQ_E_FORMAT, "value '%s' is not finite on a calibration image",
+                       v->name);
+    return PQ_OK;
+}
+
+static pq_status watch_new(pq_ctx *ctx, watch *w, const pq_graph *g)
+{
+    pq_scale_layout l = {0};
+    bool *all = NULL;
+    pq_status st;
+    const size_t n = pq_graph_quantizable_count(g);
+    PQ_TRY(pq_alloc(ctx, &all, n, 1));
+    memset(all, 1, n);
+    PQ_TRY(pq_scale_layout_new(ctx, &l, g, all));
+    PQ_TRY(pq_names_of_values(ctx, &w->names, g));
+    PQ_TRY(pq_alloc(ctx, &w->histogram, g->n_values, sizeof *w->histogram));
+    /* Partial plans quantize fewer values, or others of the same kinds: the operands of sums too.
+     */
+    for (size_t i = 0; i < g->n_nodes; i++)
+        if (!g->node[i].dead && g->node[i].op == PQ_OP_ADD)
+            for (int k = 0; k < 2; k++)
+                if (!pq_in(g, &g->node[i], k)->data) l.listed[g->node[i].in[k]] = true;
+    for (size_t v = 0; v < g->n_values; v++)
+        if (l.listed[v]) PQ_TRY(pq_alloc(ctx, &w->histogram[v], 1, sizeof **w->histogram));
+out:
+    pq_free(all);
+    pq_scale_layout_clear(&l);
+    return st;
+}
+
+static void watch_clear(watch *w, size_t n_values)
+{
+    for (size_t v = 0; w->histogram && v < n_values; v++) pq_free(w->histogram[v]);
+    pq_free(w->histogram);
+    pq_names_clear(&w->names);
+}
+
+static pq_status run_all(pq_ctx *ctx, watch *w, const pq_engine *engine, const pq_graph *g,
+                         const pq_dataset *data, const pq_prep *prep, int threads)
+{
+    pq_plan *plan = NULL;
+    pq_session *session = NULL;
+    pq_loader *loader = NULL;
+    pq_tensor *out = NULL;
+    pq_batch batch;
+    pq_status st;
+    const size_t n_batch = (size_t)g->value[g->input[0]].shape.dim[0];
+    const pq_compile_opts opts = {.threads = threads, .tap = see, .tap_user = w};
+    PQ_TRY(pq_plan_float(ctx, &plan, g, PQ_PREC_FP32));
+    PQ_TRY(pq_compile(ctx, &session, engine, g, plan, &opts));
+    PQ_TRY(pq_session_outputs(ctx, &out, session));
+    PQ_TRY(pq_loader_open(ctx, &loader, data, prep, n_batch, 1));
+    for (size_t done = 0;; done += batch.n) {
+        PQ_TRY(pq_progress(ctx, "calibrate", done, data->n));
+        PQ_TRY(pq_loader_next(ctx, &batch, loader));
+        if (!batch.n) break;
+        PQ_TRY(pq_run(ctx, session, batch.input, 1, out, session->n_outputs));
+    }
+out:
+    pq_loader_close(loader);
+    pq_session_outputs_free(out, session);
+    pq_session_free(session);
+    pq_plan_free(plan);
+    return st;
+}
+
+/* AUTO: of all methods the one with the least mean |x - x^|^2.4; docs/quantization.md has the
+ * figures. */
+static pq_interval pick(const pq_histogram *h, const pq_calibrate_opts *o, bool symmetric,
+                        pq_calibrator *method)
+{
+    const double part = o->percentile > 0 ? o->percentile : 99.99;
+    if (o->calibrator != PQ_CALIB_AUTO) {
+        *method = o->calibrator;
+        return pq_choose(h, o->calibrator, part, symmetric);
+    }
+    pq_interval best = {0};
+    double least = INFINITY;
+    for (int m = PQ_CALIB_MAX; m <= PQ_CALIB_MSE; m++) {
+        const pq_interval r = pq_choose(h, (pq_calibrator)m, part, symmetric);
+        const double e = pq_expected_error(h, r, symmetric, 2.4);
+        if (e < least) {
+            least = e;
+            best = r;
+            *method = (pq_calibrator)m;
+        }
+    }
+    return best;
+}
+
+static pq_status collect(pq_ctx *ctx, pq_ranges *r, const watch *w, const pq_graph *g,
+                         const pq_calibrate_opts *o)
+{
+    pq_status st = pq_alloc(ctx, &r->range, g->n_values, sizeof *r->range);
+    for (size_t v = 0; st == PQ_OK && v < g->n_values; v++) {
+        const pq_histogram *h = w->histogram[v];
+        if (!h) continue;
+        pq_range *x = &r->range[r->n];
+        const pq_interval s = pick(h, o, true, &x->method[0]), u = pick(h, o, false, &x->method[1]);
+        x->min = h->min;
+        x->max = h->max;
+        x->amax = (float)s.hi;
+        x->lo = (float)u.lo;
+        x->hi = (float)u.hi;
+        st = pq_strdup(ctx, &x->name, g->value[v].name);
+        if (st == PQ_OK) r->n++;
+    }
+    return st;
+}
+
+pq_status pq_calibrate(pq_ctx *ctx, pq_ranges **out, const pq_engine *engine, const pq_graph *g,
+                       const pq_dataset *data, const pq_prep *prep, const pq_calibrate_opts *opts)
+{
+    const pq_calibrate_opts none = {0};
+    watch w = {0};
+    pq_ranges *r = NULL;
+    pq_engine_info info;
+    pq_status st;
+    *out = NULL;
+    if (!opts) opts = &none;
+    PQ_TRY(engine->probe(ctx, &info));
+    if (!info.taps) {
+        st = pq_fail(ctx, PQ_E_INVALID,
+                     "engine '%s' does not show values inside the network, expected one that does: "
+                     "cpu or ref",
+                     engine->name);
+        goto out;
+    }
+    w.n_threads = opts->threads > 0 ? opts->threads : pq_ctx_threads(ctx);
+    PQ_TRY(watch_new(ctx, &w, g));
+    PQ_TRY(run_all(ctx, &w, engine, g, data, prep, w.n_threads));
+    PQ_TRY(pq_alloc(ctx, &r, 1, sizeof *r));
+    r->calibrator = opts->calibrator;
+    r->n_images = data->n;
+    pq_graph_hash(g, r->graph_hash);
+    PQ_TRY(collect(ctx, r, &w, g, opts));
+    *out = r;
+    r = NULL;
+out:
+    watch_clear(&w, g->n_values);
+    pq_ranges_free(r);
+    return st;
+}

@@ -1,0 +1,32 @@
+/** @file histogram.h  What was seen of one value, and ranges chosen from it. */
+#ifndef PQ_CALIBRATE_HISTOGRAM_H
+#define PQ_CALIBRATE_HISTOGRAM_H
+
+#include <pquant/calibrate.h>
+
+enum { PQ_BINS = 8192 };
+
+/** Counts over [-reach, reach), doubled (pairs of bins merged) when a value falls outside, so that
+ *  memory is bounded and one pass is enough. reach 0: only zeros so far. */
+typedef struct pq_histogram {
+    double reach;
+    float min, max;
+    uint64_t zeros; /* exact zeros, half of many feature maps, apart from the bins */
+    uint64_t bin[PQ_BINS];
+} pq_histogram;
+
+/** Adds n values. false: one of them is not finite. Threads: parallel inside (OpenMP). */
+bool pq_histogram_add(pq_histogram *h, const float *x, size_t n, int n_threads);
+
+/** A range: reals lo .. hi on `levels` steps. */
+typedef struct pq_interval {
+    double lo, hi;
+} pq_interval;
+
+/** symmetric: the s8 grid (amax is hi); else the u8 grid. */
+pq_interval pq_choose(const pq_histogram *h, pq_calibrator method, double percentile,
+                      bool symmetric);
+/** Mean of |x - x^|^power under a range. */
+double pq_expected_error(const pq_histogram *h, pq_interval r, bool symmetric, double power);
+
+#endif

@@ -1,0 +1,236 @@
+/* What the subcommands share: context, model, ranges, plans, evaluation. */
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/file.h"
+#include "base/mem.h"
+#include "cli/cli.h"
+
+int cli_fail(const pq_ctx *ctx, pq_status st)
+{
+    fprintf(stderr, "pquant: %s\n", pq_ctx_error(ctx)[0] ? pq_ctx_error(ctx) : pq_status_name(st));
+    return CLI_FAILED;
+}
+
+static void log_line(void *user, pq_log_level level, const char *stage, const char *text)
+{
+    (void)user;
+    if (level >= PQ_LOG_INFO)
+        fprintf(stderr, "pquant: %s%s%s: %s\n", level == PQ_LOG_WARN ? "warning: " : "", "", stage,
+                text);
+}
+
+/* A bar with the time left, redrawn at most ten times a second. */
+static int progress(void *user, const char *stage, size_t done, size_t total)
+{
+    static struct timespec began, drawn;
+    static char current[32];
+    struct timespec now;
+    (void)user;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    if (done == 0 || strncmp(current, stage, sizeof current - 1) != 0) {
+        began = now;
+        snprintf(current, sizeof current, "%s", stage);
+    }
+    const double gone =
+        (double)(now.tv_sec - began.tv_sec) + 1e-9 * (double)(now.tv_nsec - began.tv_nsec);
+    const double since =
+        (double)(now.tv_sec - drawn.tv_sec) + 1e-9 * (double)(now.tv_nsec - drawn.tv_nsec);
+    if (since < 0.1 && done != total) return 0;
+    drawn = now;
+    const double left = done ? gone / (double)done * (double)(total - done) : 0;
+    fprintf(stderr, "\r%-12s %zu/%zu  %3.0f%%  %.0f s left   ", stage, done, total,
+            total ? 100.0 * (double)done / (double)total : 100.0, left);
+    if (done == total) fprintf(stderr, "\r%60s\r", "");
+    return 0;
+}
+
+pq_status cli_context(pq_ctx **out, bool quiet)
+{
+    pq_status st = pq_ctx_new(out);
+    if (st != PQ_OK) {
+        fprintf(stderr, "pquant: no memory\n");
+        return st;
+    }
+    if (!quiet) pq_ctx_set_log(*out, log_line, NULL);
+    if (!quiet && isatty(STDERR_FILENO)) pq_ctx_set_progress(*out, progress, NULL);
+    return PQ_OK;
+}
+
+int cli_print_json(pq_ctx *ctx, cJSON *doc)
+{
+    char *text = doc ? cJSON_Print(doc) : NULL;
+    cJSON_Delete(doc);
+    if (!text) return cli_fail(ctx, pq_fail(ctx, PQ_E_NOMEM, "no memory for the JSON text"));
+    const bool ok = puts(text) >= 0 && fflush(stdout) == 0;
+    cJSON_free(text);
+    return ok ? CLI_DONE : cli_fail(ctx, pq_fail(ctx, PQ_E_IO, "cannot write to standard output"));
+}
+
+void cli_common_init(cli_common *c)
+{
+    *c = (cli_common){
+        .engine = "cpu", .conf = -1, .iou = -1, .calib_images = 128, .calibrator = "auto"};
+}
+
+pq_status cli_model_load(pq_ctx *ctx, cli_model *m, const char *path, const cli_common *c)
+{
+    const pq_read_opts opts = {.config = c->config, .batch = c->batch, .h = c->size, .w = c->size};
+    memset(m, 0, sizeof *m);
+    m->path = path;
+    if (c->threads > 0) pq_ctx_set_threads(ctx, (int)c->threads);
+    pq_status st = pq_read(ctx, &m->graph, path, &opts);
+    if (st == PQ_OK) st = pq_pass_all(ctx, m->graph);
+    if (st != PQ_OK) return st;
+    m->has_head = pq_head_detect(ctx, &m->head, m->graph) == PQ_OK;
+    if (!m->has_head) return PQ_OK;
+    if (c->conf >= 0) m->head.conf = c->conf;
+    if (c->iou >= 0) m->head.iou = c->iou;
+    if (c->max_det > 0) m->head.max_det = (int)c->max_det;
+    pq_head_prep(&m->prep, &m->head);
+    return PQ_OK;
+}
+
+void cli_model_clear(cli_model *m)
+{
+    pq_graph_free(m->graph);
+    pq_plan_free(m->plan);
+    memset(m, 0, sizeof *m);
+}
+
+pq_status cli_need_head(pq_ctx *ctx, const cli_model *m)
+{
+    pq_head h;
+    if (m->has_head) return PQ_OK;
+    return pq_prefix(ctx, pq_head_detect(ctx, &h, m->graph), "%s", m->path);
+}
+
+/* A folder, or with --ann given and the same folder, whatever order that has: by image id, else by
+ * name. */
+static pq_status calibration_images(pq_ctx *ctx, pq_dataset **out, const cli_common *c)
+{
+    return pq_dataset_from_folder(ctx, out, c->calib_data, (size_t)c->calib_images);
+}
+
+static pq_status say_overlap(pq_ctx *ctx, const pq_dataset *calib, const pq_dataset *eval)
+{
+    size_t shared = 0;
+    pq_status st = pq_dataset_overlap(ctx, &shared, calib, eval);
+    if (st == PQ_OK && shared)
+        pq_log(ctx, PQ_LOG_WARN, "calibrate",
+               "%zu of %zu calibration images are evaluated too: the figures flatter", shared,
+               calib->n);
+    return st;
+}
+
+pq_status cli_ranges(pq_ctx *ctx, pq_ranges **out, const cli_model *m, const cli_common *c,
+                     const pq_dataset *eval)
+{
+    pq_calibrate_opts opts = {.threads = (int)c->threads};
+    const pq_engine *engine;
+    pq_dataset *images = NULL;
+    pq_status st;
+    *out = NULL;
+    if (c->ranges) return pq_ranges_load(ctx, out, c->ranges);
+    if (!c->calib_data)
+        return pq_fail(ctx, PQ_E_INVALID, "int8 needs ranges: give --calib-data or --ranges");
+    PQ_TRY(cli_need_head(ctx, m));
+    PQ_TRY(pq_calibrator_parse(ctx, &opts.calibrator, c->calibrator));
+    PQ_TRY(calibration_images(ctx, &images, c));
+    if (eval) PQ_TRY(say_overlap(ctx, images, eval));
+    PQ_TRY(pq_engine_find(ctx, &engine, strcmp(c->engine, "ref") == 0 ? "ref" : "cpu"));
+    PQ_TRY(pq_calibrate(ctx, out, engine, m->graph, images, &m->prep, &opts));
+out:
+    pq_dataset_free(images);
+    return st;
+}
+
+pq_status cli_scheme(pq_ctx *ctx, pq_scheme *out, const cli_common *c, const pq_engine *engine)
+{
+    pq_engine_info info;
+    if (c->scheme) {
+        *out = strcmp(c->scheme, "u8") == 0 ? PQ_SCHEME_U8 : PQ_SCHEME_S8;
+        if (*out == PQ_SCHEME_S8 && strcmp(c->scheme, "s8") != 0)
+            return pq_fail(ctx, PQ_E_INVALID, "scheme '%s', expected s8 or u8", c->scheme);
+        return PQ_OK;
+    }
+    pq_status st = engine->probe(ctx, &info);
+    *out = st == PQ_OK ? info.scheme : PQ_SCHEME_S8;
+    return st;
+}
+
+static pq_status int8_plan(pq_ctx *ctx, pq_plan **out, const cli_model *m, const cli_common *c,
+                           const pq_engine *engine, pq_ranges **ranges, const pq_dataset *eval)
+{
+    bool *all = NULL;
+    pq_scheme scheme;
+    pq_status st;
+    const size_t n = pq_graph_quantizable_count(m->graph);
+    if (!*ranges) PQ_TRY(cli_ranges(ctx, ranges, m, c, eval));
+    PQ_TRY(cli_scheme(ctx, &scheme, c, engine));
+    PQ_TRY(pq_alloc(ctx, &all, n, 1));
+    memset(all, 1, n);
+    st = pq_plan_make(ctx, out, m->graph, *ranges, all, scheme, PQ_PREC_FP32);
+out:
+    pq_free(all);
+    return st;
+}
+
+pq_status cli_plan(pq_ctx *ctx, pq_plan **out, const char *word, const cli_model *m,
+                   const cli_common *c, const pq_engine *engine, pq_ranges **ranges,
+                   const pq_dataset *eval)
+{
+    pq_precision p;
+    *out = NULL;
+    if (strcmp(word, "int8") == 0) return int8_plan(ctx, out, m, c, engine, ranges, eval);
+    const size_t n = strlen(word);
+    if (n > 5 && strcmp(word + n - 5, ".json") == 0) return pq_plan_load(ctx, out, word);
+    pq_status st = pq_precision_parse(ctx, &p, word);
+    if (st != PQ_OK)
+        return pq_fail(ctx, PQ_E_INVALID,
+                       "precision '%s', expected fp32, bf16, fp16, int8 or a plan.json", word);
+    return pq_plan_float(ctx, out, m->graph, p);
+}
+
+pq_status cli_data_load(pq_ctx *ctx, cli_data *d, const cli_common *c)
+{
+    memset(d, 0, sizeof *d);
+    if (!c->data || !c->ann)
+        return pq_fail(ctx, PQ_E_INVALID,
+                       "no evaluation data: give --data IMAGES and --ann COCO.json");
+    pq_status st = pq_coco_load(ctx, &d->coco, c->ann);
+    return st == PQ_OK ? pq_dataset_from_coco(ctx, &d->images, d->coco, c->data, 0) : st;
+}
+
+void cli_data_clear(cli_data *d)
+{
+    pq_dataset_free(d->images);
+    pq_coco_free(d->coco);
+    memset(d, 0, sizeof *d);
+}
+
+pq_status cli_evaluate(pq_ctx *ctx, pq_figures *out, const cli_model *m, const pq_plan *plan,
+                       const pq_engine *engine, const cli_data *d, const cli_common *c)
+{
+    const pq_compile_opts opts = {.threads = (int)c->threads, .min_score = (float)m->head.conf};
+    pq_session *s = NULL;
+    pq_detections list = {0};
+    pq_status st;
+    PQ_TRY(cli_need_head(ctx, m));
+    PQ_TRY(pq_compile(ctx, &s, engine, m->graph, plan, &opts));
+    PQ_TRY(pq_detect_dataset(ctx, &list, s, d->images, &m->prep, &m->head, "evaluate"));
+    st = pq_evaluate(ctx, out, d->coco, list.at, list.n);
+out:
+    pq_session_free(s);
+    pq_detections_clear(&list);
+    return st;
+}
+
+bool cli_add_figures(cJSON *to, const pq_figures *f)
+{
+    for (int i = 0; i < PQ_FIG_COUNT; i++)
+        if (!cJSON_AddNumberToObject(to, pq_figure_name((pq_figure)i), f->v[i])) return false;
+    return true;
+}

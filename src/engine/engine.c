@@ -1,0 +1,130 @@
+/* The list of engines, and the checks in front of each call. */
+#include <pquant/engine.h>
+
+#include <string.h>
+
+#include "base/mem.h"
+#include "engine/engines.h"
+#include "engine/program.h"
+
+static const pq_engine *const engines[] = {&pq_engine_cpu, &pq_engine_ref, NULL};
+
+const pq_engine *const *pq_engines(void) { return engines; }
+
+pq_status pq_engine_find(pq_ctx *ctx, const pq_engine **out, const char *name)
+{
+    char known[256] = "";
+    *out = NULL;
+    for (size_t i = 0; engines[i]; i++) {
+        if (strcmp(engines[i]->name, name) == 0) {
+            *out = engines[i];
+            return PQ_OK;
+        }
+        strncat(known, i ? ", " : "", sizeof known - strlen(known) - 1);
+        strncat(known, engines[i]->name, sizeof known - strlen(known) - 1);
+    }
+    return pq_fail(ctx, PQ_E_INVALID, "engine '%s', expected one of %s", name, known);
+}
+
+pq_status pq_compile(pq_ctx *ctx, pq_session **out, const pq_engine *engine, const pq_graph *g,
+                     const pq_plan *plan, const pq_compile_opts *opts)
+{
+    const pq_compile_opts none = {0};
+    const char *why = "";
+    pq_binding b;
+    *out = NULL;
+    if (engine->abi != PQ_ENGINE_ABI)
+        return pq_fail(ctx, PQ_E_INVALID, "engine interface version %u, expected %u", engine->abi,
+                       PQ_ENGINE_ABI);
+    pq_status st = pq_plan_bind(ctx, &b, plan, g);
+    for (size_t i = 0; st == PQ_OK && i < g->n_nodes; i++)
+        if (!g->node[i].dead && !engine->accepts(g, &g->node[i], b.precision[i], &why))
+            st = pq_fail(ctx, PQ_E_UNSUPPORTED,
+                         "node '%s' (%s): engine '%s' cannot run it as %s: %s", g->node[i].name,
+                         pq_op_name(g->node[i].op), engine->name, pq_precision_name(b.precision[i]),
+                         why);
+    pq_binding_clear(&b);
+    return st == PQ_OK ? engine->compile(ctx, out, g, plan, opts ? opts : &none) : st;
+}
+
+static pq_status check(pq_ctx *ctx, const char *what, const pq_tensor *t, size_t n, char **name,
+                       const pq_shape *shape, size_t expected)
+{
+    char a[96], b[96];
+    if (n != expected)
+        return pq_fail(ctx, PQ_E_INVALID, "%zu %ss, expected %zu", n, what, expected);
+    for (size_t i = 0; i < n; i++)
+        if (t[i].dtype != PQ_F32 || !t[i].buf || !pq_shape_equal(&t[i].shape, &shape[i]))
+            return pq_fail(ctx, PQ_E_INVALID, "%s '%s': %s %s, expected float32 %s", what, name[i],
+                           pq_dtype_name(t[i].dtype), pq_shape_text(&t[i].shape, a, sizeof a),
+                           pq_shape_text(&shape[i], b, sizeof b));
+    return PQ_OK;
+}
+
+pq_status pq_run(pq_ctx *ctx, pq_session *s, const pq_tensor *in, size_t n_in, pq_tensor *out,
+                 size_t n_out)
+{
+    pq_status st = check(ctx, "input", in, n_in, s->input_name, s->input_shape, s->n_inputs);
+    if (st == PQ_OK)
+        st = check(ctx, "output", out, n_out, s->output_name, s->output_shape, s->n_outputs);
+    return st == PQ_OK ? s->engine->run(ctx, s, in, n_in, out, n_out) : st;
+}
+
+void pq_session_free(pq_session *s)
+{
+    if (s) s->engine->destroy(s);
+}
+
+static pq_status describe(pq_ctx *ctx, const pq_graph *g, const pq_value_id *v, size_t n,
+                          pq_shape **shape, char ***name)
+{
+    pq_status st;
+    PQ_TRY(pq_alloc(ctx, shape, n, sizeof **shape));
+    PQ_TRY(pq_alloc(ctx, name, n, sizeof **name));
+    for (size_t i = 0; i < n; i++) {
+        (*shape)[i] = g->value[v[i]].shape;
+        PQ_TRY(pq_strdup(ctx, &(*name)[i], g->value[v[i]].name));
+    }
+out:
+    return st;
+}
+
+pq_status pq_session_describe(pq_ctx *ctx, pq_session *s, const pq_engine *engine,
+                              const pq_graph *g)
+{
+    s->engine = engine;
+    s->n_inputs = g->n_inputs;
+    s->n_outputs = g->n_outputs;
+    pq_status st = describe(ctx, g, g->input, g->n_inputs, &s->input_shape, &s->input_name);
+    if (st == PQ_OK)
+        st = describe(ctx, g, g->output, g->n_outputs, &s->output_shape, &s->output_name);
+    return st;
+}
+
+void pq_session_forget(pq_session *s)
+{
+    for (size_t i = 0; s->input_name && i < s->n_inputs; i++) pq_free(s->input_name[i]);
+    for (size_t i = 0; s->output_name && i < s->n_outputs; i++) pq_free(s->output_name[i]);
+    pq_free(s->input_name);
+    pq_free(s->output_name);
+    pq_free(s->input_shape);
+    pq_free(s->output_shape);
+}
+
+pq_status pq_session_outputs(pq_ctx *ctx, pq_tensor **out, pq_session *s)
+{
+    pq_status st = pq_alloc(ctx, out, s->n_outputs, sizeof **out);
+    for (size_t i = 0; st == PQ_OK && i < s->n_outputs; i++)
+        st = pq_tensor_new(ctx, &(*out)[i], PQ_F32, &s->output_shape[i]);
+    if (st != PQ_OK) {
+        pq_session_outputs_free(*out, s);
+        *out = NULL;
+    }
+    return st;
+}
+
+void pq_session_outputs_free(pq_tensor *out, const pq_session *s)
+{
+    for (size_t i = 0; out && i < s->n_outputs; i++) pq_tensor_clear(&out[i]);
+    pq_free(out);
+}

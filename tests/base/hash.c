@@ -1,0 +1,62 @@
+/* SHA-256 and CRC-32 against published vectors. */
+#include "testing.h"
+
+#include "base/hash.h"
+
+static void sha(const char *text, size_t times, const char *expected)
+{
+    pq_sha256 s;
+    char hex[65];
+    pq_sha256_init(&s);
+    for (size_t i = 0; i < times; i++) pq_sha256_add(&s, text, strlen(text));
+    pq_sha256_hex(&s, hex);
+    assert_string_equal(hex, expected);
+}
+
+/* FIPS 180-2, appendix B, and the empty message. */
+static void sha256_vectors(void **state)
+{
+    (void)state;
+    sha("", 1, "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
+    sha("abc", 1, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+    sha("abcdbcdecdefdefgefghfghighijhijkijkljklmklmnlmnomnopnopq", 1,
+        "248d6a61d20638b8e5c026930c3e6039a33ce45964ff2167f6ecedd419db06c1");
+    sha("a", 1000000, "cdc76e5c9914fb9281a1c7e284d73e67f1809a48a497200e046d39ccc7112cd0");
+}
+
+/* However a message is cut, its hash is the same: all lengths around the block size. */
+static void sha256_pieces(void **state)
+{
+    (void)state;
+    uint8_t data[200];
+    for (size_t i = 0; i < sizeof data; i++) data[i] = (uint8_t)(i * 37);
+    for (size_t n = 0; n <= sizeof data; n++) {
+        char whole[65], pieces[65];
+        pq_sha256 s;
+        pq_sha256_init(&s);
+        pq_sha256_add(&s, data, n);
+        pq_sha256_hex(&s, whole);
+        pq_sha256_init(&s);
+        for (size_t i = 0, step = 1; i < n; i += step, step = step * 3 % 67 + 1) {
+            if (step > n - i) step = n - i;
+            pq_sha256_add(&s, data + i, step);
+        }
+        pq_sha256_hex(&s, pieces);
+        assert_string_equal(whole, pieces);
+    }
+}
+
+static void crc32_vectors(void **state)
+{
+    (void)state;
+    assert_int_equal(pq_crc32(0, "", 0), 0);
+    assert_int_equal(pq_crc32(0, "123456789", 9), 0xcbf43926u);
+    assert_int_equal(pq_crc32(pq_crc32(0, "1234", 4), "56789", 5), 0xcbf43926u);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {test_case(sha256_vectors), test_case(sha256_pieces),
+                                       test_case(crc32_vectors)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
