@@ -73,8 +73,8 @@ typedef struct pq_window {
 typedef struct pq_attr {
     pq_window window;  /* Conv, ConvTranspose, MaxPool, AveragePool */
     pq_act act;        /* fused activation: Conv, ConvTranspose, Gemm, MatMul, Add */
-    float alpha, beta; /* of act if there is one (Gemm's own are then 1), else of the node itself
-                          (LeakyRelu, Clip, HardSigmoid, Gemm) */
+    float alpha, beta; /* of act, or of the node itself (LeakyRelu, Clip, HardSigmoid, Gemm, behind
+                              which only an act without parameters is fused) */
     bool trans_a, trans_b; /* Gemm */
     float eps;             /* BatchNormalization */
     int64_t axis;  /* Concat, Split, Softmax, Gather, Flatten: 0 .. rank-1, never negative */
