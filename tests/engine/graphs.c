@@ -79,8 +79,8 @@ static void add_conv(maker *m, int from, int64_t out, bool residual)
     pq_shape y = x;
     y.dim[1] = out;
     for (int i = 0; i < 2; i++)
-        y.dim[2 + i] = extent(x.dim[2 + i], k, a.window.stride[i], a.window.dilation[i],
-                              a.window.pad[i]);
+        y.dim[2 + i] =
+            extent(x.dim[2 + i], k, a.window.stride[i], a.window.dilation[i], a.window.pad[i]);
     push(m, pq_small_node(m->s, m->name, PQ_OP_CONV, in, n_in, &a), y);
 }
 
@@ -224,12 +224,10 @@ static pq_status see(pq_ctx *ctx, void *user, const pq_tap_view *v)
         hi = fmaxf(hi, v->data[i]);
     }
     if (hi == lo) hi = 1;
-    r->range[r->n++] = (pq_range){.name = r->range[r->n].name,
-                                  .min = lo,
-                                  .max = hi,
-                                  .amax = fmaxf(-lo, hi),
-                                  .lo = lo,
-                                  .hi = hi};
+    pq_range *x = &r->range[r->n++];
+    x->min = x->lo = lo;
+    x->max = x->hi = hi;
+    x->amax = fmaxf(-lo, hi);
     return PQ_OK;
 }
 
