@@ -15,6 +15,9 @@
 #include <pquant/data.h>
 #include <pquant/detect.h>
 #include <pquant/evaluate.h>
+#include <pquant/export.h>
 #include <pquant/calibrate.h>
+#include <pquant/sensitivity.h>
+#include <pquant/select.h>
 
 #endif

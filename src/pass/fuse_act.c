@@ -82,6 +82,7 @@ pq_status pq_pass_fuse_act(pq_ctx *ctx, size_t *fused, pq_graph *g)
         if (!g->node[i].dead && g->node[i].op == PQ_OP_MUL) n += fuse_silu(g, &g->node[i]);
     for (size_t i = 0; i < g->n_nodes; i++)
         if (!g->node[i].dead) n += fuse_into_producer(g, &g->node[i]);
+    if (n) g->hash[0] = 0;
     if (fused) *fused = n;
     return PQ_OK;
 }
