@@ -29,6 +29,15 @@ typedef struct pq_choice {
 PQ_API PQ_MUST_USE pq_status pq_select_by_drop(pq_ctx *ctx, pq_choice *out, pq_meter *m,
                                                const pq_graph *g, const pq_scores *scores,
                                                double max_drop);
+/** Median latency in ms of an assignment. */
+typedef pq_status (*pq_latency_fn)(pq_ctx *ctx, void *user, const bool *int8, double *ms);
+/**
+ * The most sensitive operators stay in full precision as long as the measured latency is at most
+ * max_ms. within: it is, for the plan returned. Memory and errors: as above.
+ */
+PQ_API PQ_MUST_USE pq_status pq_select_by_latency(pq_ctx *ctx, pq_choice *out, pq_meter *m,
+                                                  const pq_graph *g, const pq_scores *scores,
+                                                  double max_ms, pq_latency_fn latency, void *user);
 /** Measures an assignment that was made elsewhere (a preset, a plan). */
 PQ_API PQ_MUST_USE pq_status pq_choose_given(pq_ctx *ctx, pq_choice *out, pq_meter *m,
                                              const pq_graph *g, const bool *int8, double ap_least);

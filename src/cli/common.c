@@ -204,6 +204,13 @@ pq_status cli_data_load(pq_ctx *ctx, cli_data *d, const cli_common *c)
     return st == PQ_OK ? pq_dataset_from_coco(ctx, &d->images, d->coco, c->data, 0) : st;
 }
 
+int cli_need_data(const char *command, const cli_common *c)
+{
+    if (!c->data || !c->ann) return cli_usage(command, "--data and --ann are needed");
+    if (!c->calib_data && !c->ranges) return cli_usage(command, "int8 needs --calib-data or --ranges");
+    return -1;
+}
+
 void cli_data_clear(cli_data *d)
 {
     pq_dataset_free(d->images);

@@ -143,3 +143,38 @@ out:
     if (st != PQ_OK) pq_choice_clear(out);
     return st;
 }
+
+pq_status pq_select_by_latency(pq_ctx *ctx, pq_choice *out, pq_meter *m, const pq_graph *g,
+                               const pq_scores *s, double max_ms, pq_latency_fn latency, void *user)
+{
+    rank *order = NULL;
+    size_t low = 0, high, n_kept = 0;
+    double ms;
+    bool holds;
+    pq_status st;
+    memset(out, 0, sizeof *out);
+    out->n = high = s->n;
+    PQ_TRY(pq_alloc(ctx, &out->int8, s->n, 1));
+    PQ_TRY(pq_alloc(ctx, &order, s->n, sizeof *order));
+    order_by_worth(order, s);
+    /* The longest prefix of the ranking that is fast enough; operators that INT8 helps stay INT8. */
+    while (high > 0 && order[high - 1].worth <= 0) high--;
+    while (low < high) {
+        const size_t middle = (low + high + 1) / 2;
+        keep_first(out, order, middle);
+        PQ_TRY(latency(ctx, user, out->int8, &ms));
+        if (ms <= max_ms)
+            low = n_kept = middle;
+        else
+            high = middle - 1;
+    }
+    keep_first(out, order, n_kept);
+    PQ_TRY(latency(ctx, user, out->int8, &ms));
+    PQ_TRY(measure(ctx, out, m, -1, &holds));
+    out->within = ms <= max_ms;
+    count(out, g);
+out:
+    pq_free(order);
+    if (st != PQ_OK) pq_choice_clear(out);
+    return st;
+}
