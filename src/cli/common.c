@@ -207,7 +207,8 @@ pq_status cli_data_load(pq_ctx *ctx, cli_data *d, const cli_common *c)
 int cli_need_data(const char *command, const cli_common *c)
 {
     if (!c->data || !c->ann) return cli_usage(command, "--data and --ann are needed");
-    if (!c->calib_data && !c->ranges) return cli_usage(command, "int8 needs --calib-data or --ranges");
+    if (!c->calib_data && !c->ranges)
+        return cli_usage(command, "int8 needs --calib-data or --ranges");
     return -1;
 }
 
