@@ -106,6 +106,8 @@ typedef struct cli_model {
     pq_head head;
     pq_prep prep;
 } cli_model;
+/** Read and fold. Plans need cli_model_load, which hashes the weights too. */
+pq_status cli_model_read(pq_ctx *ctx, cli_model *m, const char *path, const cli_common *c);
 pq_status cli_model_load(pq_ctx *ctx, cli_model *m, const char *path, const cli_common *c);
 void cli_model_clear(cli_model *m);
 /** OK, or why the model's outputs cannot be decoded. */

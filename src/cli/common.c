@@ -75,7 +75,7 @@ void cli_common_init(cli_common *c)
         .engine = "cpu", .conf = -1, .iou = -1, .calib_images = 128, .calibrator = "auto"};
 }
 
-pq_status cli_model_load(pq_ctx *ctx, cli_model *m, const char *path, const cli_common *c)
+pq_status cli_model_read(pq_ctx *ctx, cli_model *m, const char *path, const cli_common *c)
 {
     const pq_read_opts opts = {.config = c->config, .batch = c->batch, .h = c->size, .w = c->size};
     memset(m, 0, sizeof *m);
@@ -91,6 +91,13 @@ pq_status cli_model_load(pq_ctx *ctx, cli_model *m, const char *path, const cli_
     if (c->max_det > 0) m->head.max_det = (int)c->max_det;
     pq_head_prep(&m->prep, &m->head);
     return PQ_OK;
+}
+
+pq_status cli_model_load(pq_ctx *ctx, cli_model *m, const char *path, const cli_common *c)
+{
+    pq_status st = cli_model_read(ctx, m, path, c);
+    if (st == PQ_OK) pq_graph_seal(m->graph);
+    return st;
 }
 
 void cli_model_clear(cli_model *m)
