@@ -18,7 +18,7 @@ extern "C" {
 
 typedef enum pq_op {
 #define X(id, name, min_in, max_in, n_out) PQ_OP_##id,
-#include "../../src/graph/op.def"
+#include <pquant/op.def>
     PQ_OP_COUNT
 } pq_op;
 

@@ -13,7 +13,7 @@ static const struct {
     int min_in, max_in, n_out;
 } op_info[PQ_OP_COUNT] = {
 #define X(id, text, lo, hi, outs) {text, lo, hi, outs},
-#include "graph/op.def"
+#include <pquant/op.def>
 };
 
 const char *pq_op_name(pq_op op) { return (unsigned)op < PQ_OP_COUNT ? op_info[op].name : "?"; }
