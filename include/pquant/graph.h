@@ -66,13 +66,15 @@ typedef struct pq_window {
     bool count_include_pad; /* AveragePool */
 } pq_window;
 
-/** Attributes. Which members mean anything depends on the operator; readers turn ONNX's
- *  input-or-attribute variants (Slice, Clip, Reshape, …) into these when the inputs are constant.
- */
+/** Attributes. Which members mean anything depends on the operator; shape inference turns ONNX's
+ *  input-or-attribute variants (Slice, Clip, Pad, Resize, axes, …) into these. The constant inputs
+ *  stay on the node, for another input size; who runs a graph reads the attributes and the outputs'
+ *  shapes. A Slice, Reshape or Resize with one input has them from whoever made it. */
 typedef struct pq_attr {
-    pq_window window;      /* Conv, ConvTranspose, MaxPool, AveragePool */
-    pq_act act;            /* fused activation: Conv, ConvTranspose, Gemm, MatMul, Add */
-    float alpha, beta;     /* of act, or of the node itself (LeakyRelu, Clip, HardSigmoid, Gemm) */
+    pq_window window;  /* Conv, ConvTranspose, MaxPool, AveragePool */
+    pq_act act;        /* fused activation: Conv, ConvTranspose, Gemm, MatMul, Add */
+    float alpha, beta; /* of act if there is one (Gemm's own are then 1), else of the node itself
+                          (LeakyRelu, Clip, HardSigmoid, Gemm) */
     bool trans_a, trans_b; /* Gemm */
     float eps;             /* BatchNormalization */
     int64_t axis;  /* Concat, Split, Softmax, Gather, Flatten: 0 .. rank-1, never negative */

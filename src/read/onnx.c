@@ -11,62 +11,6 @@
 
 enum { MIN_OPSET = 11, MAX_OPSET = 21, MIN_IR = 3, MAX_IR = 12, MAX_DEPTH = 64 };
 
-/* ---- names ---- */
-
-static size_t hash_name(const char *name)
-{
-    uint64_t h = 14695981039346656037u; /* FNV-1a */
-    for (; *name; name++) h = (h ^ (unsigned char)*name) * 1099511628211u;
-    return (size_t)(h ^ h >> 29);
-}
-
-static struct pq_name_slot *find_slot(const pq_name_map *m, const char *name)
-{
-    size_t i = hash_name(name) & (m->room - 1);
-    while (m->slot[i].name && strcmp(m->slot[i].name, name) != 0) i = (i + 1) & (m->room - 1);
-    return &m->slot[i];
-}
-
-const struct pq_name_slot *pq_name_map_find(const pq_name_map *m, const char *name)
-{
-    const struct pq_name_slot *s = m->room ? find_slot(m, name) : NULL;
-    return s && s->name ? s : NULL;
-}
-
-pq_status pq_name_map_add(pq_ctx *ctx, pq_name_map *m, struct pq_name_slot **slot, const char *name,
-                          bool *is_new)
-{
-    if (2 * (m->n + 1) > m->room) {
-        pq_name_map big = {NULL, m->room ? 2 * m->room : 256, m->n};
-        pq_status st = pq_alloc(ctx, &big.slot, big.room, sizeof *big.slot);
-        if (st != PQ_OK) return st;
-        for (size_t i = 0; i < m->room; i++)
-            if (m->slot[i].name) *find_slot(&big, m->slot[i].name) = m->slot[i];
-        pq_free(m->slot);
-        *m = big;
-    }
-    *slot = find_slot(m, name);
-    *is_new = !(*slot)->name;
-    if (*is_new) {
-        **slot = (struct pq_name_slot){name, PQ_NONE};
-        m->n++;
-    }
-    return PQ_OK;
-}
-
-pq_status pq_onnx_unique(pq_onnx_reader *r, pq_name_map *m, const char **out, const char *base)
-{
-    struct pq_name_slot *slot;
-    bool is_new = false;
-    pq_status st = pq_arena_strdup(r->ctx, r->g->arena, out, base);
-    for (int k = 2; st == PQ_OK; k++) {
-        st = pq_name_map_add(r->ctx, m, &slot, *out, &is_new);
-        if (st != PQ_OK || is_new) break;
-        st = pq_arena_printf(r->ctx, r->g->arena, out, "%s_%d", base, k);
-    }
-    return st;
-}
-
 /* Note every name that the file defines, so that names we make up keep clear of them. */
 static pq_status declare(pq_onnx_reader *r, const char *name)
 {
@@ -300,11 +244,13 @@ out:
     return st;
 }
 
-/* protobuf-c's allocator, under the switch that lets tests fail allocations. */
+/* protobuf-c's allocator, under the switch that lets tests fail allocations; user: a bool that is
+ * set when memory ran out, because unpacking tells no reasons. */
 static void *proto_alloc(void *user, size_t n)
 {
-    (void)user;
-    return pq_mem_malloc(n);
+    void *p = pq_mem_malloc(n ? n : 1);
+    if (!p) *(bool *)user = true;
+    return p;
 }
 static void proto_free(void *user, void *p)
 {
@@ -317,15 +263,16 @@ pq_status pq_read_onnx_memory(pq_ctx *ctx, pq_graph **out, const void *data, siz
 {
     static const pq_read_opts defaults;
     pq_status st;
-    ProtobufCAllocator allocator = {proto_alloc, proto_free, NULL};
+    bool no_memory = false;
+    ProtobufCAllocator allocator = {proto_alloc, proto_free, &no_memory};
     Onnx__ModelProto *m = NULL;
     pq_onnx_reader r = {.ctx = ctx, .folder = folder};
     *out = NULL;
     PQ_TRY(pq_proto_scan(ctx, &onnx__model_proto__descriptor, data, bytes, MAX_DEPTH));
     m = onnx__model_proto__unpack(&allocator, bytes, data);
-    if (!m) { /* the scan found the wire format sound: most likely memory, or a wrong wire type */
-        st =
-            pq_fail(ctx, PQ_E_FORMAT, "not an ONNX model of %zu bytes, or no memory for it", bytes);
+    if (!m) {
+        st = no_memory ? pq_fail(ctx, PQ_E_NOMEM, "no memory to unpack %zu bytes", bytes)
+                       : pq_fail(ctx, PQ_E_FORMAT, "%zu bytes are not an ONNX model", bytes);
         goto out;
     }
     PQ_TRY(pq_graph_new(ctx, &r.g));
@@ -334,8 +281,8 @@ pq_status pq_read_onnx_memory(pq_ctx *ctx, pq_graph **out, const void *data, siz
     r.g = NULL;
 out:
     pq_inference_clear(&r.inf);
-    pq_free(r.values.slot);
-    pq_free(r.nodes.slot);
+    pq_name_map_clear(&r.values);
+    pq_name_map_clear(&r.nodes);
     pq_graph_free(r.g);
     if (m) onnx__model_proto__free_unpacked(m, &allocator);
     return st;

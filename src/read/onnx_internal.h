@@ -6,15 +6,7 @@
 #include <pquant/read.h>
 
 #include "graph/infer.h"
-
-/** From names to indices: open addressing, names borrowed. */
-typedef struct pq_name_map {
-    struct pq_name_slot {
-        const char *name;
-        uint32_t id;
-    } * slot;
-    size_t room, n;
-} pq_name_map;
+#include "graph/name_map.h"
 
 typedef struct pq_onnx_reader {
     pq_ctx *ctx;
@@ -25,16 +17,6 @@ typedef struct pq_onnx_reader {
     pq_name_map values; /* every name the file defines; PQ_NONE until reached */
     pq_name_map nodes;
 } pq_onnx_reader;
-
-/** Adds a name, or finds it there already. Memory: *slot is valid until the next call. */
-PQ_MUST_USE pq_status pq_name_map_add(pq_ctx *ctx, pq_name_map *m, struct pq_name_slot **slot,
-                                      const char *name, bool *is_new);
-const struct pq_name_slot *pq_name_map_find(const pq_name_map *m, const char *name);
-
-/** "base", or "base_2", "base_3", … whichever the map does not have yet; now it does. Memory: the
- *  graph's arena. */
-PQ_MUST_USE pq_status pq_onnx_unique(pq_onnx_reader *r, pq_name_map *m, const char **out,
-                                     const char *base);
 
 /** Our dtype for an ONNX element type; *stored is what the file's bytes hold. Every float becomes
  *  PQ_F32. False: no such type in graphs. */

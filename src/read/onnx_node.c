@@ -50,7 +50,7 @@ static pq_status emit(build *b, pq_value_id *out, const char *name, pq_op op, co
             slot->id = v;
             PQ_TRY(pq_arena_strdup(r->ctx, r->g->arena, &r->g->value[v].name, b->p->output[i]));
         } else {
-            PQ_TRY(pq_onnx_unique(r, &r->values, &r->g->value[v].name, name));
+            PQ_TRY(pq_name_map_unique(r->ctx, &r->values, r->g->arena, &r->g->value[v].name, name));
         }
     }
     if (out) *out = r->g->node[id].out[0];
@@ -66,7 +66,7 @@ static pq_status emit_helper(build *b, pq_value_id *out, const char *what, pq_op
 {
     const char *base, *name;
     pq_status st = pq_arena_printf(b->r->ctx, b->r->g->arena, &base, "%s/%s", b->name, what);
-    if (st == PQ_OK) st = pq_onnx_unique(b->r, &b->r->nodes, &name, base);
+    if (st == PQ_OK) st = pq_name_map_unique(b->r->ctx, &b->r->nodes, b->r->g->arena, &name, base);
     return st == PQ_OK ? emit(b, out, name, op, attr, in, n_in, 1, false) : st;
 }
 
@@ -82,7 +82,7 @@ static pq_status add_const(build *b, pq_value_id *out, const char *what, pq_dtyp
     const char *base, *name;
     pq_onnx_reader *r = b->r;
     pq_status st = pq_arena_printf(r->ctx, r->g->arena, &base, "%s/%s", b->name, what);
-    if (st == PQ_OK) st = pq_onnx_unique(r, &r->values, &name, base);
+    if (st == PQ_OK) st = pq_name_map_unique(r->ctx, &r->values, r->g->arena, &name, base);
     return st == PQ_OK ? pq_graph_add_const(r->ctx, out, r->g, name, dtype, shape, data) : st;
 }
 
@@ -668,7 +668,8 @@ pq_status pq_onnx_node(pq_onnx_reader *r, const Onnx__NodeProto *p, size_t index
         st = pq_arena_printf(r->ctx, r->g->arena, &base, "%s_%zu", p->op_type, index);
         if (st != PQ_OK) return st;
     }
-    if ((st = pq_onnx_unique(r, &r->nodes, &b.name, base)) != PQ_OK) return st;
+    if ((st = pq_name_map_unique(r->ctx, &r->nodes, r->g->arena, &b.name, base)) != PQ_OK)
+        return st;
     const bool standard = !p->domain || !p->domain[0] || strcmp(p->domain, "ai.onnx") == 0;
     const struct op_line *line = standard ? find_op(p->op_type) : NULL;
     if (!line) return unknown_op(&b);
