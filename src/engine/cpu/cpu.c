@@ -293,6 +293,23 @@ static pq_status layers(pq_ctx *ctx, pq_session *session, const pq_tensor *in, s
     return with_threads(ctx, session, call_layers, &c);
 }
 
+static pq_status call_weighted(pq_ctx *ctx, void *arg)
+{
+    struct call *c = arg;
+    cpu_session *s = (cpu_session *)c->s;
+    pq_status st = PQ_OK;
+    pq_stepped_bind(&s->stepped, c->in, NULL);
+    for (size_t i = 0; i < s->stepped.program->n_steps && st == PQ_OK; i++)
+        if (s->step[i].conv) st = run_step(ctx, &s->stepped, i);
+    return st;
+}
+
+static pq_status weighted_only(pq_ctx *ctx, pq_session *session, const pq_tensor *in, size_t n_in)
+{
+    struct call c = {.s = session, .in = in, .n_in = n_in};
+    return with_threads(ctx, session, call_weighted, &c);
+}
+
 const pq_engine pq_engine_cpu = {.abi = PQ_ENGINE_ABI,
                                  .name = "cpu",
                                  .probe = probe,
@@ -301,6 +318,7 @@ const pq_engine pq_engine_cpu = {.abi = PQ_ENGINE_ABI,
                                  .run = run,
                                  .destroy = destroy,
                                  .layers = layers,
+                                 .weighted_only = weighted_only,
                                  .common_prefix = pq_stepped_prefix,
                                  .state_bytes = pq_stepped_state_bytes,
                                  .run_part = run_part};
