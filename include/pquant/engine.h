@@ -42,6 +42,7 @@ typedef struct pq_compile_opts {
     int threads;   /* 0: pq_ctx_threads */
     pq_tap_fn tap; /* every float value of the graph is shown to it; fusion of sums is off */
     void *tap_user;
+    bool outline;    /* for common_prefix alone: no weights, no memory, cannot run */
     float min_score; /* > 0: boxes of anchors none of whose scores exceeds it may be left zero */
 } pq_compile_opts;
 

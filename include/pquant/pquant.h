@@ -18,6 +18,8 @@
 #include <pquant/detect.h>
 #include <pquant/evaluate.h>
 #include <pquant/calibrate.h>
+#include <pquant/sensitivity.h>
+#include <pquant/select.h>
 #include <pquant/bench.h>
 
 #endif

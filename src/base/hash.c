@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "base/cpu.h"
-#include "base/hash_internal.h"
+#include "base/sha256.h"
 
 const uint32_t pq_sha256_k[64] = {
     0x428a2f98, 0x71374491, 0xb5c0fbcf, 0xe9b5dba5, 0x3956c25b, 0x59f111f1, 0x923f82a4, 0xab1c5ed5,
@@ -19,53 +19,35 @@ const uint32_t pq_sha256_k[64] = {
 
 static uint32_t rotr(uint32_t x, int n) { return x >> n | x << (32 - n); }
 
-/* One round; the caller renames the eight words instead of moving them. */
-#define ROUND(a, b, c, d, e, f, g, h, i)                                                           \
-    do {                                                                                           \
-        const uint32_t t_ = h + (rotr(e, 6) ^ rotr(e, 11) ^ rotr(e, 25)) + ((e & f) ^ (~e & g)) +  \
-                            pq_sha256_k[i] + w[i];                                                 \
-        d += t_;                                                                                   \
-        h = t_ + (rotr(a, 2) ^ rotr(a, 13) ^ rotr(a, 22)) + ((a & b) ^ (a & c) ^ (b & c));         \
-    } while (0)
-
-static void plain_block(uint32_t state[8], const uint8_t *p)
+void pq_sha256_blocks_c(uint32_t state[8], const uint8_t *p, size_t n_blocks)
 {
     uint32_t w[64];
-    uint32_t a = state[0], b = state[1], c = state[2], d = state[3], e = state[4], f = state[5],
-             g = state[6], h = state[7];
-    for (int i = 0; i < 16; i++)
-        w[i] = (uint32_t)p[4 * i] << 24 | (uint32_t)p[4 * i + 1] << 16 |
-               (uint32_t)p[4 * i + 2] << 8 | p[4 * i + 3];
-    for (int i = 16; i < 64; i++) {
-        const uint32_t x = w[i - 15], y = w[i - 2];
-        w[i] = w[i - 16] + (rotr(x, 7) ^ rotr(x, 18) ^ x >> 3) + w[i - 7] +
-               (rotr(y, 17) ^ rotr(y, 19) ^ y >> 10);
+    for (; n_blocks; n_blocks--, p += 64) {
+        for (int i = 0; i < 16; i++)
+            w[i] = (uint32_t)p[4 * i] << 24 | (uint32_t)p[4 * i + 1] << 16 |
+                   (uint32_t)p[4 * i + 2] << 8 | p[4 * i + 3];
+        for (int i = 16; i < 64; i++) {
+            uint32_t x = w[i - 15], y = w[i - 2];
+            w[i] = w[i - 16] + (rotr(x, 7) ^ rotr(x, 18) ^ x >> 3) + w[i - 7] +
+                   (rotr(y, 17) ^ rotr(y, 19) ^ y >> 10);
+        }
+        uint32_t a = state[0], b = state[1], c = state[2], d = state[3], e = state[4], f = state[5],
+                 g = state[6], h = state[7];
+        for (int i = 0; i < 64; i++) {
+            uint32_t t1 = h + (rotr(e, 6) ^ rotr(e, 11) ^ rotr(e, 25)) + ((e & f) ^ (~e & g)) +
+                          pq_sha256_k[i] + w[i];
+            uint32_t t2 = (rotr(a, 2) ^ rotr(a, 13) ^ rotr(a, 22)) + ((a & b) ^ (a & c) ^ (b & c));
+            h = g, g = f, f = e, e = d + t1;
+            d = c, c = b, b = a, a = t1 + t2;
+        }
+        state[0] += a, state[1] += b, state[2] += c, state[3] += d;
+        state[4] += e, state[5] += f, state[6] += g, state[7] += h;
     }
-    for (int i = 0; i < 64; i += 8) {
-        ROUND(a, b, c, d, e, f, g, h, i);
-        ROUND(h, a, b, c, d, e, f, g, i + 1);
-        ROUND(g, h, a, b, c, d, e, f, i + 2);
-        ROUND(f, g, h, a, b, c, d, e, i + 3);
-        ROUND(e, f, g, h, a, b, c, d, i + 4);
-        ROUND(d, e, f, g, h, a, b, c, i + 5);
-        ROUND(c, d, e, f, g, h, a, b, i + 6);
-        ROUND(b, c, d, e, f, g, h, a, i + 7);
-    }
-    state[0] += a, state[1] += b, state[2] += c, state[3] += d;
-    state[4] += e, state[5] += f, state[6] += g, state[7] += h;
 }
 
-void pq_sha256_blocks_plain(uint32_t h[8], const uint8_t *p, size_t n)
+pq_sha256_blocks_fn pq_sha256_blocks(void)
 {
-    for (; n; n--, p += 64) plain_block(h, p);
-}
-
-static void blocks(pq_sha256 *s, const uint8_t *p, size_t n)
-{
-    if (pq_cpu_get()->sha)
-        pq_sha256_blocks_x86(s->h, p, n);
-    else
-        pq_sha256_blocks_plain(s->h, p, n);
+    return pq_cpu_get()->sha ? pq_sha256_blocks_ni : pq_sha256_blocks_c;
 }
 
 void pq_sha256_init(pq_sha256 *s)
@@ -79,6 +61,7 @@ void pq_sha256_init(pq_sha256 *s)
 void pq_sha256_add(pq_sha256 *s, const void *data, size_t n)
 {
     const uint8_t *p = data;
+    const pq_sha256_blocks_fn blocks = pq_sha256_blocks();
     size_t have = (size_t)(s->n_bytes % 64);
     s->n_bytes += n;
     if (have) {
@@ -87,12 +70,10 @@ void pq_sha256_add(pq_sha256 *s, const void *data, size_t n)
         p += take;
         n -= take;
         if (have + take < 64) return;
-        blocks(s, s->block, 1);
+        blocks(s->h, s->block, 1);
     }
-    blocks(s, p, n / 64);
-    p += n / 64 * 64;
-    n %= 64;
-    if (n) memcpy(s->block, p, n);
+    blocks(s->h, p, n / 64);
+    if (n % 64) memcpy(s->block, p + n / 64 * 64, n % 64);
 }
 
 void pq_sha256_hex(pq_sha256 *s, char hex[65])

@@ -106,6 +106,8 @@ typedef struct cli_model {
     pq_head head;
     pq_prep prep;
 } cli_model;
+/** Read and fold. Plans need cli_model_load, which hashes the weights too. */
+pq_status cli_model_read(pq_ctx *ctx, cli_model *m, const char *path, const cli_common *c);
 pq_status cli_model_load(pq_ctx *ctx, cli_model *m, const char *path, const cli_common *c);
 void cli_model_clear(cli_model *m);
 /** OK, or why the model's outputs cannot be decoded. */
@@ -130,6 +132,8 @@ typedef struct cli_data {
 } cli_data;
 pq_status cli_data_load(pq_ctx *ctx, cli_data *d, const cli_common *c);
 void cli_data_clear(cli_data *d);
+/** -1, or the exit status where --data, --ann or the calibration's source is missing. */
+int cli_need_data(const char *command, const cli_common *c);
 /** AP and the rest of a plan on an engine. */
 pq_status cli_evaluate(pq_ctx *ctx, pq_figures *out, const cli_model *m, const pq_plan *plan,
                        const pq_engine *engine, const cli_data *d, const cli_common *c);

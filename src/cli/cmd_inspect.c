@@ -110,7 +110,7 @@ int cmd_inspect(int argc, char **argv)
     if (rc >= 0) return rc;
     if (n_words != 1) return cli_usage("inspect", "no MODEL given");
     if (cli_context(&ctx, c.quiet) != PQ_OK) return CLI_FAILED;
-    pq_status st = cli_model_load(ctx, &m, word[0], &c);
+    pq_status st = cli_model_read(ctx, &m, word[0], &c);
     if (st == PQ_OK) st = count(ctx, &f, m.graph);
     if (st != PQ_OK)
         rc = cli_fail(ctx, st);

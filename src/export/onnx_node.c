@@ -289,8 +289,8 @@ static pq_status put_attributes(pq_onnx_writer *w, Onnx__NodeProto *node, const 
     case PQ_OP_MAX_POOL:
     case PQ_OP_AVERAGE_POOL: return put_window(w, node, n);
     case PQ_OP_GEMM:
-        if (!a->act) st = pq_onnx_put_float(w, node, "alpha", a->alpha);
-        if (!a->act && st == PQ_OK) st = pq_onnx_put_float(w, node, "beta", a->beta);
+        st = pq_onnx_put_float(w, node, "alpha", a->alpha);
+        if (st == PQ_OK) st = pq_onnx_put_float(w, node, "beta", a->beta);
         if (st == PQ_OK) st = pq_onnx_put_int(w, node, "transA", a->trans_a);
         return st == PQ_OK ? pq_onnx_put_int(w, node, "transB", a->trans_b) : st;
     case PQ_OP_BATCH_NORM: return pq_onnx_put_float(w, node, "epsilon", a->eps);

@@ -162,13 +162,12 @@ static void product(float *y, const float *a, int64_t a_row, int64_t a_column, c
         }
 }
 
-/* alpha and beta are the product's own where no activation is fused, else the activation's. */
+/* alpha and beta are the product's own: only activations without parameters are fused behind it. */
 pq_status pq_eval_gemm(const pq_eval *e)
 {
     const pq_attr *t = &e->n->attr;
     const pq_shape *a = &e->in[0]->shape, *b = &e->in[1]->shape, *s = &e->out[0].shape;
     const int64_t m = s->dim[0], n = s->dim[1], k = a->dim[t->trans_a ? 0 : 1];
-    const float alpha = t->act ? 1 : t->alpha, beta = t->act ? 1 : t->beta;
     float *y = floats(&e->out[0]);
     product(y, floats(e->in[0]), t->trans_a ? 1 : k, t->trans_a ? m : 1, floats(e->in[1]),
             t->trans_b ? 1 : n, t->trans_b ? b->dim[1] : 1, m, k, n);
@@ -177,10 +176,10 @@ pq_status pq_eval_gemm(const pq_eval *e)
     if (c) pq_eval_strides(&e->in[2]->shape, 2, stride);
     for (int64_t i = 0; i < m; i++)
         for (int64_t j = 0; j < n; j++) {
-            y[i * n + j] *= alpha;
-            if (c) y[i * n + j] += beta * c[i * stride[0] + j * stride[1]];
+            y[i * n + j] *= t->alpha;
+            if (c) y[i * n + j] += t->beta * c[i * stride[0] + j * stride[1]];
         }
-    pq_eval_act(y, (size_t)(m * n), t->act, t->alpha, t->beta);
+    pq_eval_acts(y, (size_t)(m * n), t->act, t->alpha, t->beta);
     return PQ_OK;
 }
 
@@ -204,7 +203,7 @@ pq_status pq_eval_matmul(const pq_eval *e)
                 n);
         for (int i = batch.rank - 1; i >= 0 && ++at[i] == batch.dim[i]; i--) at[i] = 0;
     }
-    pq_eval_act(floats(&e->out[0]), (size_t)(count * m * n), e->n->attr.act, e->n->attr.alpha,
-                e->n->attr.beta);
+    pq_eval_acts(floats(&e->out[0]), (size_t)(count * m * n), e->n->attr.act, e->n->attr.alpha,
+                 e->n->attr.beta);
     return PQ_OK;
 }

@@ -97,6 +97,7 @@ pq_status pq_pass_dead_code(pq_ctx *ctx, size_t *removed, pq_graph *g)
     for (size_t i = 0; i < g->n_nodes; i++)
         if (!g->node[i].dead && changes_nothing(g, &g->node[i])) n += bypass(g, &g->node[i]);
     pq_status st = sweep(ctx, &n, g);
+    if (n) g->hash[0] = 0;
     if (removed) *removed = n;
     return st;
 }

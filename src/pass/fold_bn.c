@@ -107,6 +107,7 @@ pq_status pq_pass_fold_bn(pq_ctx *ctx, size_t *folded, pq_graph *g)
         st = fold_one(ctx, g, conv, bn);
         n += st == PQ_OK;
     }
+    if (n) g->hash[0] = 0;
     if (folded) *folded = n;
     return st;
 }

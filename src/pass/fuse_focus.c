@@ -58,6 +58,7 @@ pq_status pq_pass_fuse_focus(pq_ctx *ctx, size_t *fused, pq_graph *g)
         concat->n_in = 1;
         n++;
     }
+    if (n) g->hash[0] = 0;
     if (fused) *fused = n;
     return PQ_OK;
 }

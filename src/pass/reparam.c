@@ -152,6 +152,7 @@ pq_status pq_pass_reparam(pq_ctx *ctx, size_t *fused, pq_graph *g)
         st = fuse(ctx, g, sum, swap ? &b : &a, swap ? &a : &b);
         n += st == PQ_OK;
     }
+    if (n) g->hash[0] = 0;
     if (fused) *fused = n;
     return st;
 }

@@ -371,7 +371,7 @@ static pq_status scale_input(build *b, int i, const char *what, float factor)
     return st;
 }
 
-/* alpha and beta go into constant weights and biases: a fused activation needs their place. */
+/* alpha and beta go into constant weights and biases, so that engines see them as 1. */
 static pq_status read_gemm(build *b)
 {
     pq_status st;

@@ -173,12 +173,14 @@ static pq_status compile(pq_ctx *ctx, pq_session **out, const pq_graph *g, const
     CPU_DNNL(ctx, dnnl_engine_create(&s->engine, dnnl_cpu, 0));
     CPU_DNNL(ctx, dnnl_stream_create(&s->stream, s->engine, dnnl_stream_default_flags));
     PQ_TRY(pq_stepped_init(ctx, &s->stepped, &pq_engine_cpu, g, plan, opts));
+    if (opts->outline) goto done;
     PQ_TRY(pq_alloc(ctx, &s->layout, s->stepped.program->n_slots, sizeof *s->layout));
     PQ_TRY(pq_alloc(ctx, &s->step, s->stepped.program->n_steps, sizeof *s->step));
     choose_inputs(s);
     for (size_t i = 0; i < s->stepped.program->n_steps; i++) PQ_TRY(prepare(ctx, s, i));
     PQ_TRY(pq_alloc(ctx, &s->scratch, s->scratch_bytes, 1));
     PQ_TRY(pq_stepped_allocate(ctx, &s->stepped));
+done:
     *out = &s->stepped.base;
     s = NULL;
 out:
