@@ -14,12 +14,12 @@ static void print_table(const pq_ranges *r, const char *path)
         if (len > width) width = len < 60 ? len : 60;
     }
     printf("%-*s %11s %11s %11s %11s %11s  %s\n", width, "value", "min", "max", "amax", "lo", "hi",
-           "method (s8, u8)");
+           "method");
     for (size_t i = 0; i < r->n; i++) {
         const pq_range *x = &r->range[i];
-        printf("%-*s %11.5g %11.5g %11.5g %11.5g %11.5g  %s, %s\n", width, x->name, (double)x->min,
+        printf("%-*s %11.5g %11.5g %11.5g %11.5g %11.5g  %s\n", width, x->name, (double)x->min,
                (double)x->max, (double)x->amax, (double)x->lo, (double)x->hi,
-               pq_calibrator_name(x->method[0]), pq_calibrator_name(x->method[1]));
+               pq_calibrator_name(x->method));
     }
     printf("\n%zu values from %zu images: %s\n", r->n, r->n_images, path);
 }

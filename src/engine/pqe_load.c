@@ -16,7 +16,7 @@ static const struct {
     int min_in, max_in, max_out;
 } ops[PQ_OP_COUNT] = {
 #define X(id, text, lo, hi, outs) {text, lo, hi, outs},
-#include "graph/op.def"
+#include <pquant/op.def>
 };
 
 typedef struct reader {
