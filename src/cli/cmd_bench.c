@@ -283,11 +283,11 @@ static int width_of(const work *w)
 
 static void print_layers(const pq_bench_row *r, const pq_layer *l, size_t n)
 {
-    printf("\n%s %s\n%4s  %-48s %-18s %-22s %-13s %9s %9s %8s\n", r->engine, r->precision, "step",
+    printf("\n%s %s\n%4s  %-48s %-14s %-28s %-13s %9s %9s %8s\n", r->engine, r->precision, "step",
            "node", "op", "kernel", "precision", "MMACs", "ms", "GOPS");
     for (size_t i = 0; i < n; i++) {
         const int name = (int)strlen(l[i].node);
-        printf("%4zu  %-48s %-18s %-22s %-13s ", i, l[i].node + (name > 48 ? name - 48 : 0),
+        printf("%4zu  %-48s %-14s %-28s %-13s ", i, l[i].node + (name > 48 ? name - 48 : 0),
                l[i].op, l[i].impl, l[i].precision);
         if (l[i].macs)
             printf("%9.2f %9.4f %8.1f\n", (double)l[i].macs * 1e-6, l[i].ms, gops(&l[i]));
