@@ -20,9 +20,9 @@ typedef struct pq_choice {
 } pq_choice;
 
 /**
- * The most sensitive operators, by damage for the arithmetic they take, stay in full precision until AP >=
- * ap_base - max_drop on a full evaluation; then each of them, the least sensitive first, is
- * quantized again where the budget still holds without it.
+ * The most sensitive operators, by damage for the arithmetic they take, stay in full precision
+ * until AP >= ap_base - max_drop on a full evaluation; then each of them, the least sensitive
+ * first, is quantized again where the budget still holds without it.
  * @param max_drop AP, 0..1.
  * Memory: clear with pq_choice_clear. Errors: as pq_meter_measure.
  */

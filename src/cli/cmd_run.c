@@ -1,4 +1,5 @@
-/* pquant run: the whole job. Calibrate, measure every operator, select, verify, compare latencies, write. */
+/* pquant run: the whole job. Calibrate, measure every operator, select, verify, compare latencies,
+ * write. */
 #include <stdio.h>
 #include <string.h>
 
@@ -20,7 +21,8 @@ static pq_status from_plan(pq_ctx *ctx, bool *int8, const pq_graph *g, const cha
     pq_status st = pq_plan_load(ctx, &p, path);
     if (st == PQ_OK) st = pq_plan_bind(ctx, &b, p, g);
     for (size_t i = 0; st == PQ_OK && i < g->n_nodes; i++)
-        if (g->node[i].quant_index >= 0) int8[g->node[i].quant_index] = b.precision[i] == PQ_PREC_INT8;
+        if (g->node[i].quant_index >= 0)
+            int8[g->node[i].quant_index] = b.precision[i] == PQ_PREC_INT8;
     pq_binding_clear(&b);
     pq_plan_free(p);
     return st;
@@ -33,7 +35,8 @@ static pq_status given(cli_work *w, pq_choice *choice, const request *r, double 
     bool *int8 = NULL;
     pq_status st = pq_alloc(w->ctx, &int8, n, 1);
     if (st == PQ_OK)
-        st = r->preset ? pq_preset(w->ctx, int8, n, r->preset) : from_plan(w->ctx, int8, g, r->plan);
+        st =
+            r->preset ? pq_preset(w->ctx, int8, n, r->preset) : from_plan(w->ctx, int8, g, r->plan);
     if (st == PQ_OK) st = pq_choose_given(w->ctx, choice, w->meter, g, int8, least);
     pq_free(int8);
     return st;
@@ -67,13 +70,12 @@ static pq_status latency_of(pq_ctx *ctx, void *user, const bool *int8, double *m
 static pq_status choose(cli_work *w, const request *r, pq_choice *choice, pq_scores **scores,
                         const pq_figures *base)
 {
-    if (r->preset || r->plan)
-        return given(w, choice, r, base->v[PQ_FIG_AP] - r->max_drop / 100);
+    if (r->preset || r->plan) return given(w, choice, r, base->v[PQ_FIG_AP] - r->max_drop / 100);
     pq_status st = pq_sweep(w->ctx, scores, w->meter);
     if (st != PQ_OK) return st;
     if (r->max_latency > 0)
-        return pq_select_by_latency(w->ctx, choice, w->meter, w->model.graph, *scores, r->max_latency,
-                                    latency_of, w);
+        return pq_select_by_latency(w->ctx, choice, w->meter, w->model.graph, *scores,
+                                    r->max_latency, latency_of, w);
     return pq_select_by_drop(w->ctx, choice, w->meter, w->model.graph, *scores, r->max_drop / 100);
 }
 
@@ -95,25 +97,28 @@ static pq_status int8_plan(cli_work *w, pq_plan **out)
 }
 
 /* What the figures say, in one line, and the exit status that goes with it. */
-static int verdict(char *text, size_t size, const cli_row *row, const pq_choice *choice, const request *r,
-                   bool slower)
+static int verdict(char *text, size_t size, const cli_row *row, const pq_choice *choice,
+                   const request *r, bool slower)
 {
     const double drop = 100 * (row[0].figures.v[PQ_FIG_AP] - row[2].figures.v[PQ_FIG_AP]);
     if (slower) {
         snprintf(text, size,
-                 "INT8 is not worth it here: the partial plan takes %.3f ms, full precision %.3f ms; the outputs are "
+                 "INT8 is not worth it here: the partial plan takes %.3f ms, full precision %.3f "
+                 "ms; the outputs are "
                  "in full precision",
                  row[2].ms, row[0].ms);
         return CLI_NOT_WORTH;
     }
     const bool late = r->max_latency > 0 && row[2].ms > r->max_latency;
-    snprintf(text, size, "INT8 in %zu of %zu operators: %.2fx faster, %+.2f points of AP%s%s", choice->n - choice->n_kept,
-             choice->n, row[0].ms / row[2].ms, -drop, choice->within ? "" : "; the budget does not hold",
+    snprintf(text, size, "INT8 in %zu of %zu operators: %.2fx faster, %+.2f points of AP%s%s",
+             choice->n - choice->n_kept, choice->n, row[0].ms / row[2].ms, -drop,
+             choice->within ? "" : "; the budget does not hold",
              late ? "; the latency budget does not hold" : "");
     return choice->within && !late ? CLI_DONE : CLI_NOT_WORTH;
 }
 
-static pq_status write_all(cli_work *w, const request *r, const pq_plan *answer, const cli_outcome *o)
+static pq_status write_all(cli_work *w, const request *r, const pq_plan *answer,
+                           const cli_outcome *o)
 {
     char *name = NULL, *path = NULL;
     cJSON *doc = NULL;
@@ -163,7 +168,8 @@ static pq_status run(pq_ctx *ctx, const request *r, const cli_common *c, int *st
     const bool slower = row[2].ms >= row[0].ms;
     *status = verdict(text, sizeof text, row, &choice, r, slower);
     if (slower) memset(choice.int8, 0, choice.n);
-    const cli_outcome o = {"run", text, r->max_drop / 100, r->max_latency, scores, choice.int8, row, 3, *status};
+    const cli_outcome o = {
+        "run", text, r->max_drop / 100, r->max_latency, scores, choice.int8, row, 3, *status};
     PQ_TRY(write_all(&w, r, slower ? plan[0] : plan[2], &o));
     if (c->json) {
         *status = cli_print_json(ctx, cli_run_json(&w, &o)) == CLI_DONE ? *status : CLI_FAILED;
@@ -188,15 +194,23 @@ int cmd_run(int argc, char **argv)
     cli_common_init(&c);
     const cli_opt opt[] = {
         {"--output,-o", CLI_TEXT, &r.out, "OUT", "folder for everything that is written"},
-        {"--max-drop", CLI_REAL, &r.max_drop, "POINTS", "largest loss of AP in points (default 0.3)"},
+        {"--max-drop", CLI_REAL, &r.max_drop, "POINTS",
+         "largest loss of AP in points (default 0.3)"},
         {"--max-latency", CLI_REAL, &r.max_latency, "MS", "most AP within this latency instead"},
-        {"--preset", CLI_TEXT, &r.preset, "NAME", "the original's choice: tiny, small or medium; nothing is swept"},
+        {"--preset", CLI_TEXT, &r.preset, "NAME",
+         "the original's choice: tiny, small or medium; nothing is swept"},
         {"--plan", CLI_TEXT, &r.plan, "FILE", "the precisions of a plan.json; nothing is swept"},
         {"--runs", CLI_INT, &r.runs, "N", "timed runs for each row (default 50)"},
         {"--opset", CLI_INT, &r.opset, "N", "opset of the ONNX file (default 13)"},
-        CLI_OPT_DATA(c), CLI_OPT_CALIB(c), CLI_OPT_ENGINE(c), CLI_OPT_HEAD(c), CLI_OPT_MODEL(c), CLI_OPT_JSON(c)};
-    int rc = cli_parse("run", "MODEL --data IMAGES --ann COCO.json --calib-data IMAGES -o OUT [options]", opt,
-                       sizeof opt / sizeof *opt, argc, argv, word, 1, &n_words);
+        CLI_OPT_DATA(c),
+        CLI_OPT_CALIB(c),
+        CLI_OPT_ENGINE(c),
+        CLI_OPT_HEAD(c),
+        CLI_OPT_MODEL(c),
+        CLI_OPT_JSON(c)};
+    int rc =
+        cli_parse("run", "MODEL --data IMAGES --ann COCO.json --calib-data IMAGES -o OUT [options]",
+                  opt, sizeof opt / sizeof *opt, argc, argv, word, 1, &n_words);
     if (rc >= 0) return rc;
     if (n_words != 1) return cli_usage("run", "no MODEL given");
     if (!r.out) return cli_usage("run", "no output folder given: -o OUT");

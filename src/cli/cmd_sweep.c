@@ -10,14 +10,16 @@
 static bool add_scores(cJSON *to, const pq_scores *s)
 {
     cJSON *list;
-    if (!cJSON_AddNumberToObject(to, "AP_base", s->ap_base) || !cJSON_AddNumberToObject(to, "AP_int8", s->ap_int8) ||
+    if (!cJSON_AddNumberToObject(to, "AP_base", s->ap_base) ||
+        !cJSON_AddNumberToObject(to, "AP_int8", s->ap_int8) ||
         !(list = cJSON_AddArrayToObject(to, "operators")))
         return false;
     for (size_t i = 0; i < s->n; i++) {
         const pq_score *x = &s->op[i];
         cJSON *o = cJSON_CreateObject();
         if (!cJSON_AddItemToArray(list, o) || !cJSON_AddNumberToObject(o, "index", x->index) ||
-            !cJSON_AddStringToObject(o, "name", x->name) || !cJSON_AddStringToObject(o, "type", x->type) ||
+            !cJSON_AddStringToObject(o, "name", x->name) ||
+            !cJSON_AddStringToObject(o, "type", x->type) ||
             !cJSON_AddNumberToObject(o, "AP_quantized", x->ap_quantized) ||
             !cJSON_AddNumberToObject(o, "AP_reverted", x->ap_reverted) ||
             !cJSON_AddNumberToObject(o, "damage", x->damage) ||
@@ -50,7 +52,8 @@ static pq_status print_scores(pq_ctx *ctx, const pq_scores *s)
     return PQ_OK;
 }
 
-static pq_status sweep(pq_ctx *ctx, const char *model, const cli_common *c, const char *out, cJSON *json)
+static pq_status sweep(pq_ctx *ctx, const char *model, const cli_common *c, const char *out,
+                       cJSON *json)
 {
     cli_work w = {0};
     pq_scores *s = NULL;
@@ -73,11 +76,16 @@ int cmd_sweep(int argc, char **argv)
     const char *out = ".", *word[1];
     size_t n_words;
     cli_common_init(&c);
-    const cli_opt opt[] = {{"--output,-o", CLI_TEXT, &out, "OUT", "folder of sensitivity.jsonl (default .)"},
-                           CLI_OPT_DATA(c), CLI_OPT_CALIB(c), CLI_OPT_ENGINE(c), CLI_OPT_HEAD(c),
-                           CLI_OPT_MODEL(c), CLI_OPT_JSON(c)};
-    int rc = cli_parse("sweep", "MODEL --data IMAGES --ann COCO.json --calib-data IMAGES [-o OUT]", opt,
-                       sizeof opt / sizeof *opt, argc, argv, word, 1, &n_words);
+    const cli_opt opt[] = {
+        {"--output,-o", CLI_TEXT, &out, "OUT", "folder of sensitivity.jsonl (default .)"},
+        CLI_OPT_DATA(c),
+        CLI_OPT_CALIB(c),
+        CLI_OPT_ENGINE(c),
+        CLI_OPT_HEAD(c),
+        CLI_OPT_MODEL(c),
+        CLI_OPT_JSON(c)};
+    int rc = cli_parse("sweep", "MODEL --data IMAGES --ann COCO.json --calib-data IMAGES [-o OUT]",
+                       opt, sizeof opt / sizeof *opt, argc, argv, word, 1, &n_words);
     if (rc >= 0) return rc;
     if (n_words != 1) return cli_usage("sweep", "no MODEL given");
     if ((rc = cli_need_data("sweep", &c)) >= 0) return rc;
@@ -112,10 +120,13 @@ static pq_status select_plan(pq_ctx *ctx, const char *model, const cli_common *c
     *within = choice.within;
     const double ap = choice.figures.v[PQ_FIG_AP];
     if (!json)
-        printf("%s: AP %.4f (full precision %.4f, all-INT8 %.4f), %zu of %zu operators kept, %.1f%% of the "
+        printf("%s: AP %.4f (full precision %.4f, all-INT8 %.4f), %zu of %zu operators kept, "
+               "%.1f%% of the "
                "arithmetic in INT8\n",
-               path, ap, s->ap_base, s->ap_int8, choice.n_kept, choice.n, 100 * choice.int8_mac_share);
-    else if (!cJSON_AddStringToObject(json, "plan", path) || !cJSON_AddNumberToObject(json, "AP", ap) ||
+               path, ap, s->ap_base, s->ap_int8, choice.n_kept, choice.n,
+               100 * choice.int8_mac_share);
+    else if (!cJSON_AddStringToObject(json, "plan", path) ||
+             !cJSON_AddNumberToObject(json, "AP", ap) ||
              !cJSON_AddNumberToObject(json, "AP_base", s->ap_base) ||
              !cJSON_AddNumberToObject(json, "kept", (double)choice.n_kept) ||
              !cJSON_AddNumberToObject(json, "int8_mac_share", choice.int8_mac_share))
@@ -137,11 +148,17 @@ int cmd_select(int argc, char **argv)
     size_t n_words;
     cli_common_init(&c);
     const cli_opt opt[] = {
-        {"--output,-o", CLI_TEXT, &out, "OUT", "folder of sensitivity.jsonl and plan.json (default .)"},
+        {"--output,-o", CLI_TEXT, &out, "OUT",
+         "folder of sensitivity.jsonl and plan.json (default .)"},
         {"--max-drop", CLI_REAL, &max_drop, "POINTS", "largest loss of AP in points (default 0.3)"},
-        CLI_OPT_DATA(c), CLI_OPT_CALIB(c), CLI_OPT_ENGINE(c), CLI_OPT_HEAD(c), CLI_OPT_MODEL(c), CLI_OPT_JSON(c)};
-    int rc = cli_parse("select", "MODEL --data IMAGES --ann COCO.json --calib-data IMAGES [-o OUT]", opt,
-                       sizeof opt / sizeof *opt, argc, argv, word, 1, &n_words);
+        CLI_OPT_DATA(c),
+        CLI_OPT_CALIB(c),
+        CLI_OPT_ENGINE(c),
+        CLI_OPT_HEAD(c),
+        CLI_OPT_MODEL(c),
+        CLI_OPT_JSON(c)};
+    int rc = cli_parse("select", "MODEL --data IMAGES --ann COCO.json --calib-data IMAGES [-o OUT]",
+                       opt, sizeof opt / sizeof *opt, argc, argv, word, 1, &n_words);
     if (rc >= 0) return rc;
     if (n_words != 1) return cli_usage("select", "no MODEL given");
     if ((rc = cli_need_data("select", &c)) >= 0) return rc;

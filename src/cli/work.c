@@ -10,7 +10,7 @@
 
 #include "base/file.h"
 #include "base/mem.h"
-#include "export/pth.h"
+#include "export/calib_pth.h"
 
 /* Hours of measuring must not end at a folder that cannot be written. */
 static pq_status check_writable(pq_ctx *ctx, const char *folder)
@@ -71,6 +71,64 @@ void cli_work_close(cli_work *w)
     pq_free(w->out);
     pq_free(w->journal);
     memset(w, 0, sizeof *w);
+}
+
+pq_status cli_latency(cli_work *w, const pq_plan *const *plan, size_t n, int runs, double *median_ms)
+{
+    const pq_compile_opts opts = {.threads = (int)w->c->threads};
+    pq_bench_row *row = NULL;
+    pq_session **session = NULL;
+    pq_tensor *in = NULL;
+    pq_status st;
+    PQ_TRY(pq_alloc(w->ctx, &row, n, sizeof *row));
+    PQ_TRY(pq_alloc(w->ctx, &session, n, sizeof *session));
+    for (size_t i = 0; i < n; i++) {
+        PQ_TRY(pq_compile(w->ctx, &session[i], w->engine, w->model.graph, plan[i], &opts));
+        row[i] = (pq_bench_row){.session = session[i], .engine = w->engine->name, .precision = ""};
+    }
+    PQ_TRY(pq_bench_input(w->ctx, &in, session[0]));
+    const pq_bench_opts bench = {.runs = runs, .input = in, .n_inputs = session[0]->n_inputs};
+    PQ_TRY(pq_bench(w->ctx, row, n, &bench));
+    for (size_t i = 0; i < n; i++) median_ms[i] = row[i].ms.median;
+out:
+    if (in) pq_bench_input_free(in, session[0]);
+    for (size_t i = 0; session && i < n; i++) pq_session_free(session[i]);
+    pq_free(session);
+    pq_free(row);
+    return st;
+}
+
+static pq_status output_path(cli_work *w, char **out, const char *name, const char *suffix)
+{
+    char *file = NULL;
+    pq_status st = pq_asprintf(w->ctx, &file, "%s%s", name, suffix);
+    if (st == PQ_OK) st = pq_path_join(w->ctx, out, w->out, file);
+    pq_free(file);
+    return st;
+}
+
+pq_status cli_write_outputs(cli_work *w, const pq_plan *plan, const char *name, int64_t opset)
+{
+    const pq_graph *g = w->model.graph;
+    const pq_export_opts opts = {.opset = (int)opset,
+                                 .target = w->scheme == PQ_SCHEME_S8 ? PQ_TARGET_TENSORRT : PQ_TARGET_ANY};
+    char suffix[64], *path = NULL;
+    pq_status st;
+    PQ_TRY(output_path(w, &path, name, "_calib.pth"));
+    PQ_TRY(pq_export_calib_pth(w->ctx, path, g, plan));
+    pq_free(path);
+    path = NULL;
+    PQ_TRY(output_path(w, &path, name, "_partial_quant.onnx"));
+    PQ_TRY(pq_export_onnx_file(w->ctx, path, g, plan, &opts));
+    pq_free(path);
+    path = NULL;
+    snprintf(suffix, sizeof suffix, "_partial_quant_bs%lld.pqe",
+             (long long)g->value[g->input[0]].shape.dim[0]);
+    PQ_TRY(output_path(w, &path, name, suffix));
+    st = pq_pqe_save(w->ctx, path, g, plan);
+out:
+    pq_free(path);
+    return st;
 }
 
 void cli_print_rows(const cli_row *row, size_t n)

@@ -17,13 +17,15 @@ typedef struct cli_work {
     char *journal; /* out/sensitivity.jsonl */
 } cli_work;
 
-/** Make the output folder and see that it can be written, load model and data, calibrate, decode the images. */
+/** Make the output folder and see that it can be written, load model and data, calibrate, decode
+ * the images. */
 pq_status cli_work_open(pq_ctx *ctx, cli_work *w, const char *model, const cli_common *c,
                         const char *out);
 void cli_work_close(cli_work *w);
 
 /** Median latencies in ms of plans on the engine, measured in turn. */
-pq_status cli_latency(cli_work *w, const pq_plan *const *plan, size_t n, int runs, double *median_ms);
+pq_status cli_latency(cli_work *w, const pq_plan *const *plan, size_t n, int runs,
+                      double *median_ms);
 
 /** The three files of a partial plan, beside plan.json: <name>_calib.pth, _partial_quant.onnx and
  *  _partial_quant_bs<n>.pqe, in w->out. */
@@ -43,15 +45,16 @@ void cli_print_rows(const cli_row *row, size_t n);
 /** What was decided and how, for run.json. */
 typedef struct cli_outcome {
     const char *command, *verdict;
-    double max_drop;   /* AP; < 0: no such budget */
-    double max_latency; /* ms; 0: no such budget */
+    double max_drop;         /* AP; < 0: no such budget */
+    double max_latency;      /* ms; 0: no such budget */
     const pq_scores *scores; /* NULL where nothing was swept */
     const bool *int8;
     const cli_row *row;
     size_t n_rows;
     int status;
 } cli_outcome;
-/** The run as a JSON document: versions, hashes, image lists, machine, results. NULL without memory. */
+/** The run as a JSON document: versions, hashes, image lists, machine, results. NULL without
+ * memory. */
 cJSON *cli_run_json(const cli_work *w, const cli_outcome *o);
 
 #endif

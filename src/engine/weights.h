@@ -12,7 +12,4 @@ const float *pq_bias_data(const pq_graph *g, const pq_node *n);
 PQ_MUST_USE pq_status pq_step_quantize(pq_ctx *ctx, int8_t **q, float **scale, const pq_program *p,
                                        const pq_node *n);
 
-/** Activation in float: the truth for all engines. */
-float pq_act_apply(pq_act act, float alpha, float beta, float x);
-
 #endif
