@@ -95,32 +95,12 @@ static pq_status load_folded(pq_ctx *ctx, cli_model *m, const char *path, const 
     return st == PQ_OK ? pq_pass_all(ctx, m->graph) : st;
 }
 
-/* A .pqe is folded already, and its plan goes by the hash: a new size makes a new one. */
-static pq_status read_pqe(pq_ctx *ctx, cli_model *m, const char *path, const cli_common *c)
-{
-    pq_status st = pq_pqe_load(ctx, &m->graph, &m->plan, path);
-    if (st != PQ_OK || (!c->batch && !c->size)) return st;
-    const pq_shape *in = &m->graph->value[m->graph->input[0]].shape;
-    st = pq_graph_set_input_size(ctx, m->graph, c->batch ? c->batch : in->dim[0], c->size, c->size);
-    if (st != PQ_OK) return pq_prefix(ctx, st, "%s", path);
-    pq_graph_seal(m->graph);
-    pq_graph_hash(m->graph, m->plan->graph_hash);
-    return PQ_OK;
-}
-
-static pq_status read_and_fold(pq_ctx *ctx, cli_model *m, const char *path, const cli_common *c)
-{
-    const pq_read_opts opts = {.config = c->config, .batch = c->batch, .h = c->size, .w = c->size};
-    pq_status st = pq_read(ctx, &m->graph, path, &opts);
-    return st == PQ_OK ? pq_pass_all(ctx, m->graph) : st;
-}
-
 pq_status cli_model_read(pq_ctx *ctx, cli_model *m, const char *path, const cli_common *c)
 {
     memset(m, 0, sizeof *m);
     m->path = path;
     if (c->threads > 0) pq_ctx_set_threads(ctx, (int)c->threads);
-    pq_status st = cli_is_pqe(path) ? read_pqe(ctx, m, path, c) : read_and_fold(ctx, m, path, c);
+    pq_status st = cli_is_pqe(path) ? load_pqe(ctx, m, path, c) : load_folded(ctx, m, path, c);
     if (st != PQ_OK) return st;
     m->has_head = pq_head_detect(ctx, &m->head, m->graph) == PQ_OK;
     if (!m->has_head) return PQ_OK;
@@ -134,7 +114,7 @@ pq_status cli_model_read(pq_ctx *ctx, cli_model *m, const char *path, const cli_
 pq_status cli_model_load(pq_ctx *ctx, cli_model *m, const char *path, const cli_common *c)
 {
     pq_status st = cli_model_read(ctx, m, path, c);
-    if (st == PQ_OK && !m->graph->hash[0]) pq_graph_seal(m->graph);
+    if (st == PQ_OK) pq_graph_seal(m->graph);
     return st;
 }
 
