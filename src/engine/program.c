@@ -36,7 +36,8 @@ static pq_dtype real_dtype(const lowering *l, pq_node_id id)
     pq_precision p = l->b.precision[id];
     if (pq_op_is_weighted(n->op) && n->quant_index >= 0)
         return p == PQ_PREC_BF16 ? PQ_BF16 : PQ_F32;
-    return l->b.plan->base == PQ_PREC_BF16 && (is_light(n->op) || pq_node_moves(n)) ? PQ_BF16 : PQ_F32;
+    return l->b.plan->base == PQ_PREC_BF16 && (is_light(n->op) || pq_node_moves(n)) ? PQ_BF16
+                                                                                    : PQ_F32;
 }
 
 static bool weighted(const lowering *l, pq_node_id id)
