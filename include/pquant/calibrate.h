@@ -27,10 +27,10 @@ PQ_API PQ_MUST_USE pq_status pq_calibrator_parse(pq_ctx *ctx, pq_calibrator *out
 /** Range of one value, for either scheme. */
 typedef struct pq_range {
     char *name;
-    float min, max;          /* seen */
-    float amax;              /* s8: reals -amax .. amax; > 0 */
-    float lo, hi;            /* u8: reals lo .. hi; lo <= 0 <= hi, lo < hi */
-    pq_calibrator method[2]; /* which method gave amax, and lo and hi */
+    float min, max;       /* seen */
+    float amax;           /* s8: reals -amax .. amax; > 0 */
+    float lo, hi;         /* u8: reals lo .. hi; lo <= 0 <= hi, lo < hi */
+    pq_calibrator method; /* that gave them */
 } pq_range;
 
 typedef struct pq_ranges {

@@ -42,6 +42,7 @@ typedef struct pq_compile_opts {
     int threads;   /* 0: pq_ctx_threads */
     pq_tap_fn tap; /* every float value of the graph is shown to it; fusion of sums is off */
     void *tap_user;
+    bool outline;    /* for common_prefix alone: no weights, no memory, cannot run */
     float min_score; /* > 0: boxes of anchors none of whose scores exceeds it may be left zero */
 } pq_compile_opts;
 
@@ -71,6 +72,9 @@ struct pq_engine {
      * (room for *n on entry; on return *n is how many there are). */
     pq_status (*layers)(pq_ctx *ctx, pq_session *s, const pq_tensor *in, size_t n_in, pq_layer *out,
                         size_t *n);
+    /* Optional: the weighted steps alone, back to back, on whatever lies in memory: what the network
+     * would cost if everything between its convolutions were free. Nothing is computed that means anything. */
+    pq_status (*weighted_only)(pq_ctx *ctx, pq_session *s, const pq_tensor *in, size_t n_in);
     /* Optional: going on from the middle, for sweeps. Steps are 0 .. n; a state is what lives
      * between two. */
     /** How far `s` repeats `base` exactly and can go on from a state of `base`. */

@@ -44,7 +44,8 @@ PQ_API PQ_MUST_USE pq_status pq_target_parse(pq_ctx *ctx, pq_target *out, const 
  * Serialise g under plan.
  * Memory: *out is yours (pq_buf_unref), NULL on error.
  * Errors: INVALID (a plan of another graph; a scheme or opset that the target cannot take),
- * UNSUPPORTED (larger than protobuf's 2 GiB), NOMEM.
+ * UNSUPPORTED (an fp16 node in a plan of another base or the reverse: a file has one float type;
+ * larger than protobuf's 2 GiB), NOMEM.
  */
 PQ_API PQ_MUST_USE pq_status pq_export_onnx(pq_ctx *ctx, pq_buf **out, const pq_graph *g,
                                             const pq_plan *plan, const pq_export_opts *opts);

@@ -18,7 +18,7 @@ extern "C" {
 
 typedef enum pq_op {
 #define X(id, name, min_in, max_in, n_out) PQ_OP_##id,
-#include "../../src/graph/op.def"
+#include <pquant/op.def>
     PQ_OP_COUNT
 } pq_op;
 
@@ -172,7 +172,8 @@ PQ_API PQ_MUST_USE pq_status pq_graph_compact(pq_ctx *ctx, pq_graph *g);
 /** dtype and shape of every value from those of the inputs. Errors: FORMAT (node, what does not
  *  fit), UNSUPPORTED (dynamic shapes). */
 PQ_API PQ_MUST_USE pq_status pq_graph_infer(pq_ctx *ctx, pq_graph *g);
-/** Invariants: topological order, arities, unique names, shapes present. Errors: INTERNAL. */
+/** Invariants: topological order, arities, unique names, sizes that are not negative, constants as
+ *  long as their shapes. Errors: INTERNAL (node or value, what is broken), NOMEM. */
 PQ_API PQ_MUST_USE pq_status pq_graph_verify(pq_ctx *ctx, const pq_graph *g);
 /** Number the quantizable operators. ONNX order: Conv, ConvTranspose, MaxPool, Gemm and MatMul with
  *  constant weights, in node order. Readers of .pth set the original's order instead. */
@@ -182,7 +183,8 @@ PQ_API size_t pq_graph_quantizable_count(const pq_graph *g);
 PQ_API pq_node_id pq_graph_quantizable(const pq_graph *g, int quant_index);
 /** SHA-256 (hex) over structure, names, shapes and weights: a plan belongs to a graph with this. */
 PQ_API void pq_graph_hash(const pq_graph *g, char hex[65]);
-/** Remember the hash until the next edit through this interface: it reads all weights. */
+/** Remember the hash until the next edit through this interface. Hashing reads all weights; who
+ * ties plans to a finished graph more than once seals it first. */
 PQ_API void pq_graph_seal(pq_graph *g);
 /** Multiply-accumulates of a node (Conv, ConvTranspose, Gemm, MatMul; else 0), batch included. */
 PQ_API int64_t pq_node_macs(const pq_graph *g, const pq_node *n);

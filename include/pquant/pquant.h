@@ -11,13 +11,15 @@
 #include <pquant/read.h>
 #include <pquant/pass.h>
 #include <pquant/plan.h>
+#include <pquant/export.h>
 #include <pquant/engine.h>
+#include <pquant/pqe.h>
 #include <pquant/data.h>
 #include <pquant/detect.h>
 #include <pquant/evaluate.h>
-#include <pquant/export.h>
 #include <pquant/calibrate.h>
 #include <pquant/sensitivity.h>
 #include <pquant/select.h>
+#include <pquant/bench.h>
 
 #endif

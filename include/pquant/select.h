@@ -20,15 +20,24 @@ typedef struct pq_choice {
 } pq_choice;
 
 /**
- * The most sensitive operators, by damage for the arithmetic they take, stay in full precision until AP >=
- * ap_base - max_drop on a full evaluation; then each of them, the least sensitive first, is
- * quantized again where the budget still holds without it.
+ * The most sensitive operators, by damage for the arithmetic they take, stay in full precision
+ * until AP >= ap_base - max_drop on a full evaluation; then each of them, the least sensitive
+ * first, is quantized again where the budget still holds without it.
  * @param max_drop AP, 0..1.
  * Memory: clear with pq_choice_clear. Errors: as pq_meter_measure.
  */
 PQ_API PQ_MUST_USE pq_status pq_select_by_drop(pq_ctx *ctx, pq_choice *out, pq_meter *m,
                                                const pq_graph *g, const pq_scores *scores,
                                                double max_drop);
+/** Median latency in ms of an assignment. */
+typedef pq_status (*pq_latency_fn)(pq_ctx *ctx, void *user, const bool *int8, double *ms);
+/**
+ * The most sensitive operators stay in full precision as long as the measured latency is at most
+ * max_ms. within: it is, for the plan returned. Memory and errors: as above.
+ */
+PQ_API PQ_MUST_USE pq_status pq_select_by_latency(pq_ctx *ctx, pq_choice *out, pq_meter *m,
+                                                  const pq_graph *g, const pq_scores *scores,
+                                                  double max_ms, pq_latency_fn latency, void *user);
 /** Measures an assignment that was made elsewhere (a preset, a plan). */
 PQ_API PQ_MUST_USE pq_status pq_choose_given(pq_ctx *ctx, pq_choice *out, pq_meter *m,
                                              const pq_graph *g, const bool *int8, double ap_least);

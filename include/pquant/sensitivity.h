@@ -23,8 +23,9 @@ typedef struct pq_meter_opts {
     const pq_coco *coco;
     const pq_prep *prep;
     const pq_head *head;
-    int threads;         /* 0: pq_ctx_threads */
-    const char *journal; /* sensitivity.jsonl: finished measurements are appended, found ones reused; NULL: none */
+    int threads;            /* 0: pq_ctx_threads */
+    const char *journal;    /* sensitivity.jsonl: finished measurements are appended, found ones
+                               reused; NULL: none */
     size_t max_cache_bytes; /* inputs and states kept; 0: 1.25 GiB */
 } pq_meter_opts;
 
@@ -33,8 +34,8 @@ typedef struct pq_meter pq_meter;
 
 /**
  * Decodes and keeps the inputs, reads the journal. A line of it belongs to this meter when its
- * context (a hash of model, ranges, scheme, engine, images, annotations, head) is the same; others stay as they are.
- * Memory: *out is yours. Errors: those of the images; IO, FORMAT (journal).
+ * context (a hash of model, ranges, scheme, engine, images, annotations, head) is the same; others
+ * stay as they are. Memory: *out is yours. Errors: those of the images; IO, FORMAT (journal).
  */
 PQ_API PQ_MUST_USE pq_status pq_meter_new(pq_ctx *ctx, pq_meter **out, const pq_meter_opts *opts);
 PQ_API void pq_meter_free(pq_meter *m);
@@ -49,12 +50,12 @@ PQ_API PQ_MUST_USE pq_status pq_meter_plan(pq_ctx *ctx, pq_plan **out, const pq_
 PQ_API size_t pq_meter_count(const pq_meter *m);
 
 typedef struct pq_score {
-    int index; /* quant_index */
+    int index;               /* quant_index */
     const char *name, *type; /* borrowed from the graph */
-    double ap_quantized; /* AP with this operator alone in INT8 */
-    double ap_reverted;  /* AP with all but this operator in INT8 */
-    double damage; /* mean of both ends: ((ap_base - ap_quantized) + (ap_reverted - ap_int8)) / 2. With
-                      unary and pairwise effects alone this is the Shapley value. */
+    double ap_quantized;     /* AP with this operator alone in INT8 */
+    double ap_reverted;      /* AP with all but this operator in INT8 */
+    double damage; /* mean of both ends: ((ap_base - ap_quantized) + (ap_reverted - ap_int8)) / 2.
+                      With unary and pairwise effects alone this is the Shapley value. */
     double mac_share; /* of all quantizable multiply-accumulates; 0 for pooling */
 } pq_score;
 

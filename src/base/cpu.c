@@ -18,6 +18,8 @@ static void detect(void)
                  __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
     cpu.avx512_vnni = cpu.avx512 && __builtin_cpu_supports("avx512vnni");
     unsigned a = 0, b = 0, c = 0, d = 0;
+    if (__get_cpuid_count(7, 0, &a, &b, &c, &d))
+        cpu.sha = __builtin_cpu_supports("sse4.1") && (b >> 29 & 1);
     if (__get_cpuid_count(7, 1, &a, &b, &c, &d)) {
         cpu.avx_vnni = cpu.avx2 && (a >> 4 & 1);
         cpu.avx512_bf16 = cpu.avx512 && (a >> 5 & 1);
@@ -32,6 +34,7 @@ static void detect(void)
     if (mask && *mask) {
         if (strcmp(mask, "avx512") != 0) cpu.avx512 = false;
         if (!cpu.avx512 && strcmp(mask, "avx2") != 0) cpu.avx2 = cpu.fma = false;
+        if (strcmp(mask, "none") == 0) cpu.sha = false;
         cpu.avx_vnni = cpu.avx512_vnni = cpu.avx512_bf16 = false;
     }
 }

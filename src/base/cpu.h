@@ -7,6 +7,7 @@
 typedef struct pq_cpu {
     bool avx2, fma, avx512; /* avx512: F, BW, DQ and VL together */
     bool avx_vnni, avx512_vnni, avx512_bf16;
+    bool sha; /* the SHA extensions and SSE4.1 */
     char model[64];
 } pq_cpu;
 

@@ -1,4 +1,5 @@
 /* Files: mapping, atomic writing, folders, paths. */
+#define _XOPEN_SOURCE 700 /* realpath */
 #include "base/file.h"
 
 #include <dirent.h>
@@ -56,6 +57,19 @@ out:
 }
 
 bool pq_file_exists(const char *path) { return access(path, F_OK) == 0; }
+
+bool pq_file_is_below(const char *path, const char *dir)
+{
+    char *real = realpath(path, NULL), *root = realpath(dir, NULL);
+    bool below = false;
+    if (real && root) {
+        const size_t n = root[1] ? strlen(root) : 0; /* the root folder is "/" */
+        below = strncmp(real, root, n) == 0 && real[n] == '/';
+    }
+    free(real);
+    free(root);
+    return below;
+}
 
 bool pq_file_is_dir(const char *path)
 {

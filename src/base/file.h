@@ -13,6 +13,8 @@
 PQ_MUST_USE pq_status pq_file_map(pq_ctx *ctx, pq_buf **out, const char *path);
 bool pq_file_exists(const char *path);
 bool pq_file_is_dir(const char *path);
+/** Does path, with all links followed, lie below dir? false too where either does not exist. */
+bool pq_file_is_below(const char *path, const char *dir);
 /** mkdir -p. Errors: IO. */
 PQ_MUST_USE pq_status pq_dir_make(pq_ctx *ctx, const char *path);
 /** Names (not paths) in a folder, sorted; free each and the array with pq_free. Errors: IO. */

@@ -4,7 +4,10 @@
 #include <stdio.h>
 #include <string.h>
 
-static const uint32_t K[64] = {
+#include "base/cpu.h"
+#include "base/sha256.h"
+
+const uint32_t pq_sha256_k[64] = {
     0x428a2f98, 0x71374491, 0xb5c0fbcf, 0xe9b5dba5, 0x3956c25b, 0x59f111f1, 0x923f82a4, 0xab1c5ed5,
     0xd807aa98, 0x12835b01, 0x243185be, 0x550c7dc3, 0x72be5d74, 0x80deb1fe, 0x9bdc06a7, 0xc19bf174,
     0xe49b69c1, 0xefbe4786, 0x0fc19dc6, 0x240ca1cc, 0x2de92c6f, 0x4a7484aa, 0x5cb0a9dc, 0x76f988da,
@@ -16,29 +19,35 @@ static const uint32_t K[64] = {
 
 static uint32_t rotr(uint32_t x, int n) { return x >> n | x << (32 - n); }
 
-static void block(pq_sha256 *s, const uint8_t *p)
+void pq_sha256_blocks_c(uint32_t state[8], const uint8_t *p, size_t n_blocks)
 {
-    uint32_t w[64], v[8];
-    for (int i = 0; i < 16; i++)
-        w[i] = (uint32_t)p[4 * i] << 24 | (uint32_t)p[4 * i + 1] << 16 |
-               (uint32_t)p[4 * i + 2] << 8 | p[4 * i + 3];
-    for (int i = 16; i < 64; i++) {
-        uint32_t a = w[i - 15], b = w[i - 2];
-        w[i] = w[i - 16] + (rotr(a, 7) ^ rotr(a, 18) ^ a >> 3) + w[i - 7] +
-               (rotr(b, 17) ^ rotr(b, 19) ^ b >> 10);
+    uint32_t w[64];
+    for (; n_blocks; n_blocks--, p += 64) {
+        for (int i = 0; i < 16; i++)
+            w[i] = (uint32_t)p[4 * i] << 24 | (uint32_t)p[4 * i + 1] << 16 |
+                   (uint32_t)p[4 * i + 2] << 8 | p[4 * i + 3];
+        for (int i = 16; i < 64; i++) {
+            uint32_t x = w[i - 15], y = w[i - 2];
+            w[i] = w[i - 16] + (rotr(x, 7) ^ rotr(x, 18) ^ x >> 3) + w[i - 7] +
+                   (rotr(y, 17) ^ rotr(y, 19) ^ y >> 10);
+        }
+        uint32_t a = state[0], b = state[1], c = state[2], d = state[3], e = state[4], f = state[5],
+                 g = state[6], h = state[7];
+        for (int i = 0; i < 64; i++) {
+            uint32_t t1 = h + (rotr(e, 6) ^ rotr(e, 11) ^ rotr(e, 25)) + ((e & f) ^ (~e & g)) +
+                          pq_sha256_k[i] + w[i];
+            uint32_t t2 = (rotr(a, 2) ^ rotr(a, 13) ^ rotr(a, 22)) + ((a & b) ^ (a & c) ^ (b & c));
+            h = g, g = f, f = e, e = d + t1;
+            d = c, c = b, b = a, a = t1 + t2;
+        }
+        state[0] += a, state[1] += b, state[2] += c, state[3] += d;
+        state[4] += e, state[5] += f, state[6] += g, state[7] += h;
     }
-    memcpy(v, s->h, sizeof v);
-    for (int i = 0; i < 64; i++) {
-        uint32_t e = v[4], a = v[0];
-        uint32_t t1 = v[7] + (rotr(e, 6) ^ rotr(e, 11) ^ rotr(e, 25)) + ((e & v[5]) ^ (~e & v[6])) +
-                      K[i] + w[i];
-        uint32_t t2 =
-            (rotr(a, 2) ^ rotr(a, 13) ^ rotr(a, 22)) + ((a & v[1]) ^ (a & v[2]) ^ (v[1] & v[2]));
-        memmove(v + 1, v, 7 * sizeof *v);
-        v[4] += t1;
-        v[0] = t1 + t2;
-    }
-    for (int i = 0; i < 8; i++) s->h[i] += v[i];
+}
+
+pq_sha256_blocks_fn pq_sha256_blocks(void)
+{
+    return pq_cpu_get()->sha ? pq_sha256_blocks_ni : pq_sha256_blocks_c;
 }
 
 void pq_sha256_init(pq_sha256 *s)
@@ -52,6 +61,7 @@ void pq_sha256_init(pq_sha256 *s)
 void pq_sha256_add(pq_sha256 *s, const void *data, size_t n)
 {
     const uint8_t *p = data;
+    const pq_sha256_blocks_fn blocks = pq_sha256_blocks();
     size_t have = (size_t)(s->n_bytes % 64);
     s->n_bytes += n;
     if (have) {
@@ -60,10 +70,10 @@ void pq_sha256_add(pq_sha256 *s, const void *data, size_t n)
         p += take;
         n -= take;
         if (have + take < 64) return;
-        block(s, s->block);
+        blocks(s->h, s->block, 1);
     }
-    for (; n >= 64; p += 64, n -= 64) block(s, p);
-    if (n) memcpy(s->block, p, n);
+    blocks(s->h, p, n / 64);
+    if (n % 64) memcpy(s->block, p + n / 64 * 64, n % 64);
 }
 
 void pq_sha256_hex(pq_sha256 *s, char hex[65])

@@ -88,39 +88,27 @@ out:
     return st;
 }
 
-/* AUTO: of all methods the one with the least mean |x - x^|^2.4; docs/quantization.md has the
- * figures. */
-static pq_interval pick(const pq_histogram *h, const pq_calibrate_opts *o, bool symmetric,
-                        pq_calibrator *method)
+/* AUTO: entropy where a value has a negative lobe (SiLU: most of the mass near zero, where least
+ * squares spends too few steps), least squares where it has none (ReLU). Chosen by measurement:
+ * docs/quantization.md. */
+static pq_calibrator pick(const pq_histogram *h, pq_calibrator asked)
 {
-    const double part = o->percentile > 0 ? o->percentile : 99.99;
-    if (o->calibrator != PQ_CALIB_AUTO) {
-        *method = o->calibrator;
-        return pq_choose(h, o->calibrator, part, symmetric);
-    }
-    pq_interval best = {0};
-    double least = INFINITY;
-    for (int m = PQ_CALIB_MAX; m <= PQ_CALIB_MSE; m++) {
-        const pq_interval r = pq_choose(h, (pq_calibrator)m, part, symmetric);
-        const double e = pq_expected_error(h, r, symmetric, 2.4);
-        if (e < least) {
-            least = e;
-            best = r;
-            *method = (pq_calibrator)m;
-        }
-    }
-    return best;
+    if (asked != PQ_CALIB_AUTO) return asked;
+    return h->min < 0 ? PQ_CALIB_ENTROPY : PQ_CALIB_MSE;
 }
 
 static pq_status collect(pq_ctx *ctx, pq_ranges *r, const watch *w, const pq_graph *g,
                          const pq_calibrate_opts *o)
 {
+    const double part = o->percentile > 0 ? o->percentile : 99.99;
     pq_status st = pq_alloc(ctx, &r->range, g->n_values, sizeof *r->range);
     for (size_t v = 0; st == PQ_OK && v < g->n_values; v++) {
         const pq_histogram *h = w->histogram[v];
         if (!h) continue;
         pq_range *x = &r->range[r->n];
-        const pq_interval s = pick(h, o, true, &x->method[0]), u = pick(h, o, false, &x->method[1]);
+        x->method = pick(h, o->calibrator);
+        const pq_interval s = pq_choose(h, x->method, part, true),
+                          u = pq_choose(h, x->method, part, false);
         x->min = h->min;
         x->max = h->max;
         x->amax = (float)s.hi;

@@ -53,8 +53,7 @@ pq_status pq_ranges_save(pq_ctx *ctx, const pq_ranges *r, const char *path)
              cJSON_AddNumberToObject(o, "amax", (double)x->amax) &&
              cJSON_AddNumberToObject(o, "lo", (double)x->lo) &&
              cJSON_AddNumberToObject(o, "hi", (double)x->hi) &&
-             cJSON_AddStringToObject(o, "s8_by", pq_calibrator_name(x->method[0])) &&
-             cJSON_AddStringToObject(o, "u8_by", pq_calibrator_name(x->method[1]));
+             cJSON_AddStringToObject(o, "method", pq_calibrator_name(x->method));
     }
     pq_status st = ok ? pq_json_save(ctx, doc, path) : pq_json_check(ctx, NULL);
     cJSON_Delete(doc);
@@ -80,10 +79,8 @@ static pq_status load_range(pq_ctx *ctx, pq_range *x, const cJSON *o)
                      name, (double)x->amax, (double)x->lo, (double)x->hi);
         goto out;
     }
-    PQ_TRY(pq_json_string(ctx, &by, o, "s8_by", name));
-    PQ_TRY(pq_calibrator_parse(ctx, &x->method[0], by));
-    PQ_TRY(pq_json_string(ctx, &by, o, "u8_by", name));
-    PQ_TRY(pq_calibrator_parse(ctx, &x->method[1], by));
+    PQ_TRY(pq_json_string(ctx, &by, o, "method", name));
+    PQ_TRY(pq_calibrator_parse(ctx, &x->method, by));
     st = pq_strdup(ctx, &x->name, name);
 out:
     return st;

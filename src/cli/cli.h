@@ -106,6 +106,8 @@ typedef struct cli_model {
     pq_head head;
     pq_prep prep;
 } cli_model;
+/** Read and fold. Plans need cli_model_load, which hashes the weights too. */
+pq_status cli_model_read(pq_ctx *ctx, cli_model *m, const char *path, const cli_common *c);
 pq_status cli_model_load(pq_ctx *ctx, cli_model *m, const char *path, const cli_common *c);
 void cli_model_clear(cli_model *m);
 /** OK, or why the model's outputs cannot be decoded. */
@@ -130,11 +132,29 @@ typedef struct cli_data {
 } cli_data;
 pq_status cli_data_load(pq_ctx *ctx, cli_data *d, const cli_common *c);
 void cli_data_clear(cli_data *d);
+/** -1, or the exit status where --data, --ann or the calibration's source is missing. */
+int cli_need_data(const char *command, const cli_common *c);
 /** AP and the rest of a plan on an engine. */
 pq_status cli_evaluate(pq_ctx *ctx, pq_figures *out, const cli_model *m, const pq_plan *plan,
                        const pq_engine *engine, const cli_data *d, const cli_common *c);
 /** Adds the 12 figures to an object. */
 bool cli_add_figures(cJSON *to, const pq_figures *f);
+
+/** "a,b,c" as words. Memory: cli_list_clear. */
+typedef struct cli_list {
+    char *text;
+    const char **at;
+    size_t n;
+} cli_list;
+pq_status cli_list_split(pq_ctx *ctx, cli_list *out, const char *text);
+void cli_list_clear(cli_list *l);
+
+/** Words checked before anything is read: -1, or 2 with a line on stderr for a precision that does not
+ *  exist, int8 without ranges, an engine that does not exist. Lists are separated by commas. */
+int cli_check_precisions(const char *command, const char *list, const cli_common *c);
+int cli_check_engines(const char *command, const char *list);
+/** Is the file there, and a .pqe by its first bytes? */
+bool cli_is_pqe(const char *path);
 
 #define X(name, summary) int cmd_##name(int argc, char **argv);
 #include "cli/commands.def"

@@ -52,7 +52,7 @@ int cmd_eval(int argc, char **argv)
     if (n_words != 1) return cli_usage("eval", "no MODEL given");
     if (!c.data || !c.ann) return cli_usage("eval", "--data and --ann are needed");
     if (precision && strcmp(precision, "int8") == 0 && !c.calib_data && !c.ranges)
-        return cli_usage("eval", "--precision int8 needs --calib-data or --ranges");
+        return cli_usage("eval", "int8 needs --calib-data or --ranges");
 
     pq_ctx *ctx;
     pq_figures f;

@@ -11,7 +11,7 @@
 int cli_fail(const pq_ctx *ctx, pq_status st)
 {
     fprintf(stderr, "pquant: %s\n", pq_ctx_error(ctx)[0] ? pq_ctx_error(ctx) : pq_status_name(st));
-    return CLI_FAILED;
+    return st == PQ_E_INVALID ? CLI_USAGE : CLI_FAILED;
 }
 
 static void log_line(void *user, pq_log_level level, const char *stage, const char *text)
@@ -75,14 +75,32 @@ void cli_common_init(cli_common *c)
         .engine = "cpu", .conf = -1, .iou = -1, .calib_images = 128, .calibrator = "auto"};
 }
 
-pq_status cli_model_load(pq_ctx *ctx, cli_model *m, const char *path, const cli_common *c)
+/* A .pqe is folded already, and its plan goes by the hash: a new size makes a new one. */
+static pq_status load_pqe(pq_ctx *ctx, cli_model *m, const char *path, const cli_common *c)
+{
+    pq_status st = pq_pqe_load(ctx, &m->graph, &m->plan, path);
+    if (st != PQ_OK || (!c->batch && !c->size)) return st;
+    const pq_shape *in = &m->graph->value[m->graph->input[0]].shape;
+    st = pq_graph_set_input_size(ctx, m->graph, c->batch ? c->batch : in->dim[0], c->size, c->size);
+    if (st != PQ_OK) return pq_prefix(ctx, st, "%s", path);
+    pq_graph_seal(m->graph);
+    pq_graph_hash(m->graph, m->plan->graph_hash);
+    return PQ_OK;
+}
+
+static pq_status load_folded(pq_ctx *ctx, cli_model *m, const char *path, const cli_common *c)
 {
     const pq_read_opts opts = {.config = c->config, .batch = c->batch, .h = c->size, .w = c->size};
+    pq_status st = pq_read(ctx, &m->graph, path, &opts);
+    return st == PQ_OK ? pq_pass_all(ctx, m->graph) : st;
+}
+
+pq_status cli_model_read(pq_ctx *ctx, cli_model *m, const char *path, const cli_common *c)
+{
     memset(m, 0, sizeof *m);
     m->path = path;
     if (c->threads > 0) pq_ctx_set_threads(ctx, (int)c->threads);
-    pq_status st = pq_read(ctx, &m->graph, path, &opts);
-    if (st == PQ_OK) st = pq_pass_all(ctx, m->graph);
+    pq_status st = cli_is_pqe(path) ? load_pqe(ctx, m, path, c) : load_folded(ctx, m, path, c);
     if (st != PQ_OK) return st;
     m->has_head = pq_head_detect(ctx, &m->head, m->graph) == PQ_OK;
     if (!m->has_head) return PQ_OK;
@@ -91,6 +109,13 @@ pq_status cli_model_load(pq_ctx *ctx, cli_model *m, const char *path, const cli_
     if (c->max_det > 0) m->head.max_det = (int)c->max_det;
     pq_head_prep(&m->prep, &m->head);
     return PQ_OK;
+}
+
+pq_status cli_model_load(pq_ctx *ctx, cli_model *m, const char *path, const cli_common *c)
+{
+    pq_status st = cli_model_read(ctx, m, path, c);
+    if (st == PQ_OK) pq_graph_seal(m->graph);
+    return st;
 }
 
 void cli_model_clear(cli_model *m)
@@ -202,6 +227,14 @@ pq_status cli_data_load(pq_ctx *ctx, cli_data *d, const cli_common *c)
                        "no evaluation data: give --data IMAGES and --ann COCO.json");
     pq_status st = pq_coco_load(ctx, &d->coco, c->ann);
     return st == PQ_OK ? pq_dataset_from_coco(ctx, &d->images, d->coco, c->data, 0) : st;
+}
+
+int cli_need_data(const char *command, const cli_common *c)
+{
+    if (!c->data || !c->ann) return cli_usage(command, "--data and --ann are needed");
+    if (!c->calib_data && !c->ranges)
+        return cli_usage(command, "int8 needs --calib-data or --ranges");
+    return -1;
 }
 
 void cli_data_clear(cli_data *d)

@@ -1,19 +1,7 @@
 /* Weighted nodes as plain numbers. */
 #include "engine/weights.h"
 
-#include <math.h>
-
 #include "base/mem.h"
-
-int pq_weight_axis(const pq_graph *g, const pq_node *n)
-{
-    switch (n->op) {
-    case PQ_OP_CONV_TRANSPOSE: return 1;
-    case PQ_OP_GEMM: return n->attr.trans_b ? 0 : 1;
-    case PQ_OP_MATMUL: return pq_in(g, n, 1)->shape.rank - 1;
-    default: return 0;
-    }
-}
 
 const float *pq_weight_data(const pq_graph *g, const pq_node *n)
 {
@@ -33,20 +21,4 @@ pq_status pq_step_quantize(pq_ctx *ctx, int8_t **q, float **scale, const pq_prog
     return pq_plan_quantize_weights(ctx, q, scale, pq_weight_data(p->graph, n),
                                     &pq_in(p->graph, n, 1)->shape, pq_weight_axis(p->graph, n),
                                     given->buf ? pq_tensor_data(given) : NULL);
-}
-
-float pq_act_apply(pq_act act, float alpha, float beta, float x)
-{
-    switch (act) {
-    case PQ_ACT_NONE: return x;
-    case PQ_ACT_RELU: return x > 0 ? x : 0;
-    case PQ_ACT_LEAKY_RELU: return x > 0 ? x : alpha * x;
-    case PQ_ACT_CLIP: return x < alpha ? alpha : x > beta ? beta : x;
-    case PQ_ACT_SIGMOID: return 1.0f / (1.0f + expf(-x));
-    case PQ_ACT_SILU: return x / (1.0f + expf(-x));
-    case PQ_ACT_HARD_SIGMOID: return fmaxf(0.0f, fminf(1.0f, fmaf(alpha, x, beta)));
-    case PQ_ACT_HARD_SWISH: return x * fmaxf(0.0f, fminf(1.0f, fmaf(1.0f / 6, x, 0.5f)));
-    case PQ_ACT_TANH: return tanhf(x);
-    }
-    return x;
 }

@@ -4,10 +4,6 @@
 
 #include "engine/program.h"
 
-/** Dimension of the output channels in the weight of n: Conv 0, ConvTranspose 1, Gemm 0 or 1,
- * MatMul last. */
-int pq_weight_axis(const pq_graph *g, const pq_node *n);
-
 /** Float weights as stored in the graph (borrowed) and bias (borrowed; NULL if none). */
 const float *pq_weight_data(const pq_graph *g, const pq_node *n);
 const float *pq_bias_data(const pq_graph *g, const pq_node *n);
@@ -15,8 +11,5 @@ const float *pq_bias_data(const pq_graph *g, const pq_node *n);
 /** s8 weights and channel scales of an INT8 node. Memory: yours (pq_free). */
 PQ_MUST_USE pq_status pq_step_quantize(pq_ctx *ctx, int8_t **q, float **scale, const pq_program *p,
                                        const pq_node *n);
-
-/** Activation in float: the truth for all engines. */
-float pq_act_apply(pq_act act, float alpha, float beta, float x);
 
 #endif

@@ -50,6 +50,20 @@ static pq_status check_opts(pq_onnx_writer *w, const pq_plan *plan, const pq_exp
     return PQ_OK;
 }
 
+/* A file has one float type inside. */
+static pq_status check_precisions(const pq_onnx_writer *w, const pq_plan *plan)
+{
+    for (size_t i = 0; i < w->g->n_nodes; i++) {
+        const pq_precision p = w->bind.precision[i];
+        if (w->g->node[i].dead || p == PQ_PREC_INT8 || (p == PQ_PREC_FP16) == w->fp16) continue;
+        return pq_fail(w->ctx, PQ_E_UNSUPPORTED,
+                       "node '%s' is %s in a plan whose base is %s, expected int8 or %s",
+                       w->g->node[i].name, pq_precision_name(p), pq_precision_name(plan->base),
+                       pq_precision_name(plan->base));
+    }
+    return PQ_OK;
+}
+
 /* Every value keeps its name; in an FP16 network inputs and outputs, which stay float32, have a
  * float16 twin inside. */
 static pq_status name_values(pq_onnx_writer *w)
@@ -255,6 +269,7 @@ pq_status pq_export_onnx(pq_ctx *ctx, pq_buf **out, const pq_graph *g, const pq_
     if (!opts) opts = &defaults;
     PQ_TRY(check_opts(&w, plan, opts));
     PQ_TRY(pq_plan_bind(ctx, &w.bind, plan, g));
+    PQ_TRY(check_precisions(&w, plan));
     PQ_TRY(pq_arena_new(ctx, &w.arena));
     PQ_TRY(pq_alloc(ctx, &w.name, g->n_values, sizeof *w.name));
     PQ_TRY(pq_alloc(ctx, &w.dequant, g->n_values, sizeof *w.dequant));

@@ -4,9 +4,10 @@
  * the evaluator behind constant folding.
  *
  * float32 is computed in float32, one operation at a time as ONNX defines it; transcendental
- * functions are libm's float forms and sigmoid(x) = 1 / (1 + expf(-x)). Sums (pooling, reductions,
- * softmax, MatMul) run in float in index order. Integers are computed in 64 bits and wrap into
- * their dtype. Other float types do not occur in graphs (readers make them float32).
+ * functions are libm's float forms, sigmoid(x) = 1 / (1 + expf(-x)), silu(x) = x / (1 + expf(-x)).
+ * Sums (pooling, reductions, softmax, MatMul) run in float in index order. Integers are computed in
+ * 64 bits and wrap into their dtype. Other float types do not occur in graphs (readers make them
+ * float32).
  */
 #ifndef PQ_GRAPH_EVAL_H
 #define PQ_GRAPH_EVAL_H
@@ -28,8 +29,11 @@ bool pq_eval_supports(pq_op op);
 PQ_MUST_USE pq_status pq_eval_node(pq_ctx *ctx, const pq_graph *g, const pq_node *n,
                                    const pq_tensor *const in[], pq_tensor out[]);
 
-/** Fused activation in place; alpha and beta as pq_attr describes them. */
-void pq_eval_act(float *x, size_t n, pq_act act, float alpha, float beta);
+/** Activation of one number, the truth for all engines; alpha and beta as pq_attr describes them.
+ *  NaN stays NaN but for HardSigmoid and HardSwish. */
+float pq_eval_act(pq_act act, float alpha, float beta, float x);
+/** Fused activation in place. */
+void pq_eval_acts(float *x, size_t n, pq_act act, float alpha, float beta);
 
 /** What the files of the evaluator share: the operands of one node. */
 typedef struct pq_eval {

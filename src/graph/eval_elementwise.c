@@ -5,20 +5,39 @@
 #include "base/ctx.h"
 #include "graph/eval.h"
 
-static float clamp01(float x) { return x < 0 ? 0 : x > 1 ? 1 : x; }
-static float sigmoid(float x) { return 1.0f / (1.0f + expf(-x)); }
+float pq_eval_act(pq_act act, float alpha, float beta, float x)
+{
+    switch (act) {
+    case PQ_ACT_NONE: return x;
+    case PQ_ACT_RELU: return x <= 0 ? 0 : x;
+    case PQ_ACT_LEAKY_RELU: return x > 0 ? x : alpha * x;
+    case PQ_ACT_CLIP: x = x < alpha ? alpha : x; return x > beta ? beta : x;
+    case PQ_ACT_SIGMOID: return 1.0f / (1.0f + expf(-x));
+    case PQ_ACT_SILU: return x / (1.0f + expf(-x));
+    case PQ_ACT_HARD_SIGMOID: return fmaxf(0.0f, fminf(1.0f, fmaf(alpha, x, beta)));
+    case PQ_ACT_HARD_SWISH: return x * fmaxf(0.0f, fminf(1.0f, fmaf(1.0f / 6, x, 0.5f)));
+    case PQ_ACT_TANH: return tanhf(x);
+    }
+    return x;
+}
+
+void pq_eval_acts(float *x, size_t n, pq_act act, float alpha, float beta)
+{
+    if (act == PQ_ACT_NONE) return;
+    for (size_t i = 0; i < n; i++) x[i] = pq_eval_act(act, alpha, beta, x[i]);
+}
 
 static float unary(pq_op op, float x, float alpha, float beta)
 {
     switch (op) {
-    case PQ_OP_RELU: return x < 0 ? 0 : x;
-    case PQ_OP_LEAKY_RELU: return x < 0 ? alpha * x : x;
-    case PQ_OP_SIGMOID: return sigmoid(x);
-    case PQ_OP_SILU: return x * sigmoid(x);
-    case PQ_OP_HARD_SIGMOID: return clamp01(alpha * x + beta);
-    case PQ_OP_HARD_SWISH: return x * clamp01(x * (1.0f / 6.0f) + 0.5f);
-    case PQ_OP_TANH: return tanhf(x);
-    case PQ_OP_CLIP: x = x < alpha ? alpha : x; return x > beta ? beta : x;
+    case PQ_OP_RELU: return pq_eval_act(PQ_ACT_RELU, alpha, beta, x);
+    case PQ_OP_LEAKY_RELU: return pq_eval_act(PQ_ACT_LEAKY_RELU, alpha, beta, x);
+    case PQ_OP_SIGMOID: return pq_eval_act(PQ_ACT_SIGMOID, alpha, beta, x);
+    case PQ_OP_SILU: return pq_eval_act(PQ_ACT_SILU, alpha, beta, x);
+    case PQ_OP_HARD_SIGMOID: return pq_eval_act(PQ_ACT_HARD_SIGMOID, alpha, beta, x);
+    case PQ_OP_HARD_SWISH: return pq_eval_act(PQ_ACT_HARD_SWISH, alpha, beta, x);
+    case PQ_OP_TANH: return pq_eval_act(PQ_ACT_TANH, alpha, beta, x);
+    case PQ_OP_CLIP: return pq_eval_act(PQ_ACT_CLIP, alpha, beta, x);
     case PQ_OP_EXP: return expf(x);
     case PQ_OP_LOG: return logf(x);
     case PQ_OP_SQRT: return sqrtf(x);
@@ -30,23 +49,6 @@ static float unary(pq_op op, float x, float alpha, float beta)
     case PQ_OP_RECIPROCAL: return 1.0f / x;
     default: return x;
     }
-}
-
-void pq_eval_act(float *x, size_t n, pq_act act, float alpha, float beta)
-{
-    static const pq_op op[] = {
-        [PQ_ACT_NONE] = PQ_OP_IDENTITY,
-        [PQ_ACT_RELU] = PQ_OP_RELU,
-        [PQ_ACT_LEAKY_RELU] = PQ_OP_LEAKY_RELU,
-        [PQ_ACT_CLIP] = PQ_OP_CLIP,
-        [PQ_ACT_SIGMOID] = PQ_OP_SIGMOID,
-        [PQ_ACT_SILU] = PQ_OP_SILU,
-        [PQ_ACT_HARD_SIGMOID] = PQ_OP_HARD_SIGMOID,
-        [PQ_ACT_HARD_SWISH] = PQ_OP_HARD_SWISH,
-        [PQ_ACT_TANH] = PQ_OP_TANH,
-    };
-    if (act == PQ_ACT_NONE) return;
-    for (size_t i = 0; i < n; i++) x[i] = unary(op[act], x[i], alpha, beta);
 }
 
 /* Neg, Abs, Relu and Clip of integers; Clip's bounds come from its inputs, in full precision. */
@@ -181,8 +183,8 @@ pq_status pq_eval_binary(const pq_eval *e)
         for (int k = rank - 2; k >= 0 && ++at[k] == s->dim[k]; k--) at[k] = 0;
     }
     if (e->n->op == PQ_OP_ADD && e->out[0].dtype == PQ_F32)
-        pq_eval_act(pq_tensor_data(&e->out[0]), total, e->n->attr.act, e->n->attr.alpha,
-                    e->n->attr.beta);
+        pq_eval_acts(pq_tensor_data(&e->out[0]), total, e->n->attr.act, e->n->attr.alpha,
+                     e->n->attr.beta);
     return PQ_OK;
 }
 

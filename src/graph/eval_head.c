@@ -130,7 +130,7 @@ pq_status pq_eval_gfl_decode(const pq_eval *e)
             }
         }
     }
-    pq_eval_act(pq_tensor_data(&e->out[0]), (size_t)pq_shape_count(&e->out[0].shape),
-                PQ_ACT_SIGMOID, 0, 0);
+    pq_eval_acts(pq_tensor_data(&e->out[0]), (size_t)pq_shape_count(&e->out[0].shape),
+                 PQ_ACT_SIGMOID, 0, 0);
     return PQ_OK;
 }

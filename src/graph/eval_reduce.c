@@ -179,7 +179,7 @@ pq_status pq_eval_gemm(const pq_eval *e)
             y[i * n + j] *= t->alpha;
             if (c) y[i * n + j] += t->beta * c[i * stride[0] + j * stride[1]];
         }
-    pq_eval_act(y, (size_t)(m * n), t->act, t->alpha, t->beta);
+    pq_eval_acts(y, (size_t)(m * n), t->act, t->alpha, t->beta);
     return PQ_OK;
 }
 
@@ -203,7 +203,7 @@ pq_status pq_eval_matmul(const pq_eval *e)
                 n);
         for (int i = batch.rank - 1; i >= 0 && ++at[i] == batch.dim[i]; i--) at[i] = 0;
     }
-    pq_eval_act(floats(&e->out[0]), (size_t)(count * m * n), e->n->attr.act, e->n->attr.alpha,
-                e->n->attr.beta);
+    pq_eval_acts(floats(&e->out[0]), (size_t)(count * m * n), e->n->attr.act, e->n->attr.alpha,
+                 e->n->attr.beta);
     return PQ_OK;
 }

@@ -6,13 +6,14 @@
 
 #include "base/hash.h"
 #include "base/mem.h"
+#include "graph/name_map.h"
 
 static const struct {
     const char *name;
     int min_in, max_in, n_out;
 } op_info[PQ_OP_COUNT] = {
 #define X(id, text, lo, hi, outs) {text, lo, hi, outs},
-#include "graph/op.def"
+#include <pquant/op.def>
 };
 
 const char *pq_op_name(pq_op op) { return (unsigned)op < PQ_OP_COUNT ? op_info[op].name : "?"; }
@@ -314,27 +315,63 @@ out:
     return st;
 }
 
+static pq_status verify_node(pq_ctx *ctx, const pq_graph *g, size_t i)
+{
+    const pq_node *n = &g->node[i];
+    if (n->n_in < op_info[n->op].min_in || n->n_in > op_info[n->op].max_in || n->n_out < 1 ||
+        n->n_out > op_info[n->op].n_out)
+        return pq_fail(ctx, PQ_E_INTERNAL, "node '%s': %d inputs and %d outputs", n->name, n->n_in,
+                       n->n_out);
+    for (int k = 0; k < n->n_in; k++) {
+        if (n->in[k] == PQ_NONE) continue;
+        PQ_ASSERT(ctx, n->in[k] < g->n_values);
+        const pq_value *v = &g->value[n->in[k]];
+        if (v->producer != PQ_NONE && (v->producer >= i || g->node[v->producer].dead))
+            return pq_fail(ctx, PQ_E_INTERNAL,
+                           "node '%s': input '%s' is made after it or by a removed node", n->name,
+                           v->name);
+    }
+    for (int k = 0; k < n->n_out; k++)
+        PQ_ASSERT(ctx, n->out[k] < g->n_values && g->value[n->out[k]].producer == i);
+    return PQ_OK;
+}
+
+static pq_status verify_value(pq_ctx *ctx, const pq_value *v)
+{
+    char text[160];
+    const int64_t n = pq_shape_count(&v->shape);
+    if (n < 0 || (v->data && (uint64_t)n > pq_buf_bytes(v->data) / pq_dtype_size(v->dtype)))
+        return pq_fail(ctx, PQ_E_INTERNAL, "value '%s': shape %s, %zu bytes", v->name,
+                       pq_shape_text(&v->shape, text, sizeof text), pq_buf_bytes(v->data));
+    return PQ_OK;
+}
+
 pq_status pq_graph_verify(pq_ctx *ctx, const pq_graph *g)
 {
     pq_status st = PQ_OK;
-    const char **names = NULL;
+    pq_name_map nodes = {0}, values = {0};
+    struct pq_name_slot *slot;
+    bool is_new = true;
     for (size_t i = 0; i < g->n_nodes; i++) {
-        const pq_node *n = &g->node[i];
-        if (n->dead) continue;
-        for (int k = 0; k < n->n_in; k++) {
-            if (n->in[k] == PQ_NONE) continue;
-            PQ_ASSERT(ctx, n->in[k] < g->n_values);
-            const pq_value *v = &g->value[n->in[k]];
-            if (v->producer != PQ_NONE && (v->producer >= i || g->node[v->producer].dead))
-                return pq_fail(ctx, PQ_E_INTERNAL,
-                               "node '%s': input '%s' is made after it or by a "
-                               "removed node",
-                               n->name, v->name);
+        if (g->node[i].dead) continue;
+        PQ_TRY(verify_node(ctx, g, i));
+        PQ_TRY(pq_name_map_add(ctx, &nodes, &slot, g->node[i].name, &is_new));
+        if (!is_new) {
+            st = pq_fail(ctx, PQ_E_INTERNAL, "two nodes are called '%s'", g->node[i].name);
+            goto out;
         }
-        for (int k = 0; k < n->n_out; k++)
-            PQ_ASSERT(ctx, n->out[k] < g->n_values && g->value[n->out[k]].producer == i);
     }
-    pq_free(names);
+    for (size_t i = 0; i < g->n_values; i++) {
+        PQ_TRY(verify_value(ctx, &g->value[i]));
+        PQ_TRY(pq_name_map_add(ctx, &values, &slot, g->value[i].name, &is_new));
+        if (!is_new) {
+            st = pq_fail(ctx, PQ_E_INTERNAL, "two values are called '%s'", g->value[i].name);
+            goto out;
+        }
+    }
+out:
+    pq_name_map_clear(&nodes);
+    pq_name_map_clear(&values);
     return st;
 }
 
@@ -385,6 +422,8 @@ static void hash_attr(pq_sha256 *s, const pq_attr *a)
     hash_int(s, a->act), hash_int(s, a->axis), hash_int(s, a->keepdims), hash_int(s, a->n_axes);
     pq_sha256_add(s, &a->alpha, sizeof a->alpha);
     pq_sha256_add(s, &a->beta, sizeof a->beta);
+    pq_sha256_add(s, &a->eps, sizeof a->eps);
+    pq_sha256_add(s, a->scale, sizeof a->scale);
     hash_int(s, a->trans_a), hash_int(s, a->trans_b);
     for (int i = 0; i < PQ_MAX_RANK; i++) {
         hash_int(s, a->axes[i]), hash_int(s, a->perm[i]);

@@ -45,8 +45,8 @@ static bool bounds_known(const pq_graph *g, const pq_node *n)
     return true;
 }
 
-/* Under an activation alpha and beta are the activation's, so a Gemm must not need them. */
-static bool takes(const pq_node *n)
+/* A Gemm keeps alpha and beta for itself. */
+static bool takes(const pq_node *n, pq_act act)
 {
     if (n->attr.act != PQ_ACT_NONE) return false;
     switch (n->op) {
@@ -54,7 +54,7 @@ static bool takes(const pq_node *n)
     case PQ_OP_CONV_TRANSPOSE:
     case PQ_OP_MATMUL:
     case PQ_OP_ADD: return true;
-    case PQ_OP_GEMM: return n->attr.alpha == 1 && n->attr.beta == 1;
+    case PQ_OP_GEMM: return !has_parameters(act);
     default: return false;
     }
 }
@@ -64,7 +64,7 @@ static bool fuse_into_producer(pq_graph *g, pq_node *n)
     const pq_act act = act_of(n);
     if (act == PQ_ACT_NONE || !bounds_known(g, n)) return false;
     pq_node *to = pq_edit_private_producer(g, n->in[0]);
-    if (!to || !takes(to) || g->value[n->in[0]].dtype != PQ_F32) return false;
+    if (!to || !takes(to, act) || g->value[n->in[0]].dtype != PQ_F32) return false;
     to->attr.act = act;
     if (has_parameters(act)) {
         to->attr.alpha = n->attr.alpha;

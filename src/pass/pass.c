@@ -36,8 +36,7 @@ pq_status pq_pass_all(pq_ctx *ctx, pq_graph *g)
     PQ_TRY(pq_graph_compact(ctx, g));
     PQ_TRY(pq_graph_infer(ctx, g));
     if (g->opset > 0) pq_graph_mark_quantizable(g);
-    PQ_TRY(pq_graph_verify(ctx, g));
-    pq_graph_seal(g);
+    st = pq_graph_verify(ctx, g);
 out:
     return st;
 }

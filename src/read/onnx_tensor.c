@@ -73,6 +73,13 @@ static pq_status external(pq_onnx_reader *r, const Onnx__TensorProto *t, size_t 
                        location);
     PQ_TRY(pq_path_join(r->ctx, &path, r->folder, location));
     PQ_TRY(pq_file_map(r->ctx, map, path));
+    if (!pq_file_is_below(path, r->folder)) {
+        st = pq_fail(r->ctx, PQ_E_FORMAT,
+                     "external data in '%s' is a link out of the model's folder, expected a file "
+                     "inside",
+                     location);
+        goto out;
+    }
     const size_t size = pq_buf_bytes(*map);
     if (length != bytes || offset > size || length > size - offset) {
         st = pq_fail(r->ctx, PQ_E_FORMAT,

@@ -28,11 +28,12 @@ pq_status pq_preset(pq_ctx *ctx, bool *int8, size_t n, const char *name)
         if (strcmp(preset[p].name, name) != 0) continue;
         const size_t last = preset[p].span[preset[p].n_spans - 1].last;
         if (n <= last)
-            return pq_fail(ctx, PQ_E_INVALID, "preset '%s' names operator %zu, the model has %zu", name,
-                           last, n);
+            return pq_fail(ctx, PQ_E_INVALID, "preset '%s' names operator %zu, the model has %zu",
+                           name, last, n);
         memset(int8, 0, n);
         for (size_t s = 0; s < preset[p].n_spans; s++)
-            for (size_t i = preset[p].span[s].first; i <= preset[p].span[s].last; i++) int8[i] = true;
+            for (size_t i = preset[p].span[s].first; i <= preset[p].span[s].last; i++)
+                int8[i] = true;
         return PQ_OK;
     }
     return pq_fail(ctx, PQ_E_INVALID, "preset '%s', expected tiny, small or medium", name);

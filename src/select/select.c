@@ -24,7 +24,8 @@ static int by_worth(const void *a, const void *b)
     return x->op < y->op ? -1 : 1;
 }
 
-/* An operator of no arithmetic still costs its conversions: the average operator's share is added. */
+/* An operator of no arithmetic still costs its conversions: the average operator's share is added.
+ */
 static void order_by_worth(rank *order, const pq_scores *s)
 {
     for (size_t i = 0; i < s->n; i++)
@@ -47,8 +48,8 @@ static void keep_first(pq_choice *c, const rank *order, size_t n_kept)
 
 /* The least prefix of the ranking that holds: doubling, then halving. AP need not rise with every
  * operator kept, so the answer is one that was measured to hold, not one that was inferred. */
-static pq_status find_prefix(pq_ctx *ctx, pq_choice *c, pq_meter *m, const rank *order, double least,
-                             size_t *n_kept)
+static pq_status find_prefix(pq_ctx *ctx, pq_choice *c, pq_meter *m, const rank *order,
+                             double least, size_t *n_kept)
 {
     size_t low = 0, high = 0;
     bool holds = false;
@@ -137,6 +138,42 @@ pq_status pq_select_by_drop(pq_ctx *ctx, pq_choice *out, pq_meter *m, const pq_g
     PQ_TRY(find_prefix(ctx, out, m, order, least, &n_kept));
     PQ_TRY(prune(ctx, out, m, order, n_kept, least));
     PQ_TRY(measure(ctx, out, m, least, &out->within));
+    count(out, g);
+out:
+    pq_free(order);
+    if (st != PQ_OK) pq_choice_clear(out);
+    return st;
+}
+
+pq_status pq_select_by_latency(pq_ctx *ctx, pq_choice *out, pq_meter *m, const pq_graph *g,
+                               const pq_scores *s, double max_ms, pq_latency_fn latency, void *user)
+{
+    rank *order = NULL;
+    size_t low = 0, high, n_kept = 0;
+    double ms;
+    bool holds;
+    pq_status st;
+    memset(out, 0, sizeof *out);
+    out->n = high = s->n;
+    PQ_TRY(pq_alloc(ctx, &out->int8, s->n, 1));
+    PQ_TRY(pq_alloc(ctx, &order, s->n, sizeof *order));
+    order_by_worth(order, s);
+    /* The longest prefix of the ranking that is fast enough; operators that INT8 helps stay INT8.
+     */
+    while (high > 0 && order[high - 1].worth <= 0) high--;
+    while (low < high) {
+        const size_t middle = (low + high + 1) / 2;
+        keep_first(out, order, middle);
+        PQ_TRY(latency(ctx, user, out->int8, &ms));
+        if (ms <= max_ms)
+            low = n_kept = middle;
+        else
+            high = middle - 1;
+    }
+    keep_first(out, order, n_kept);
+    PQ_TRY(latency(ctx, user, out->int8, &ms));
+    PQ_TRY(measure(ctx, out, m, -1, &holds));
+    out->within = ms <= max_ms;
     count(out, g);
 out:
     pq_free(order);

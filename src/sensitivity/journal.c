@@ -31,7 +31,8 @@ static pq_status read_line(pq_ctx *ctx, pq_journal *j, const char *text, size_t 
     const cJSON *context = cJSON_GetObjectItemCaseSensitive(o, "context"),
                 *bits = cJSON_GetObjectItemCaseSensitive(o, "int8");
     pq_status st = PQ_OK;
-    if (cJSON_IsString(context) && cJSON_IsString(bits) && strcmp(context->valuestring, j->context) == 0) {
+    if (cJSON_IsString(context) && cJSON_IsString(bits) &&
+        strcmp(context->valuestring, j->context) == 0) {
         pq_figures f;
         bool whole = true;
         for (int i = 0; i < PQ_FIG_COUNT; i++) {
@@ -92,7 +93,8 @@ static pq_status append(pq_ctx *ctx, const char *path, const char *line)
     /* After a torn line start a new one, or this one would be lost with it. */
     const off_t size = lseek(fd, 0, SEEK_END);
     char last = '\n';
-    if (size > 0 && pread(fd, &last, 1, size - 1) == 1 && last != '\n') ok = write(fd, "\n", 1) == 1;
+    if (size > 0 && pread(fd, &last, 1, size - 1) == 1 && last != '\n')
+        ok = write(fd, "\n", 1) == 1;
     ok = ok && write(fd, line, n) == (ssize_t)n && fsync(fd) == 0;
     const int why = errno;
     close(fd);
@@ -106,10 +108,12 @@ pq_status pq_journal_add(pq_ctx *ctx, pq_journal *j, const char *bits, const pq_
     if (st != PQ_OK || !j->path) return st;
     cJSON *o = cJSON_CreateObject();
     char *text = NULL, *line = NULL;
-    bool ok = cJSON_AddStringToObject(o, "context", j->context) && cJSON_AddStringToObject(o, "int8", bits);
+    bool ok = cJSON_AddStringToObject(o, "context", j->context) &&
+              cJSON_AddStringToObject(o, "int8", bits);
     for (int i = 0; ok && i < PQ_FIG_COUNT; i++)
         ok = cJSON_AddNumberToObject(o, pq_figure_name((pq_figure)i), f->v[i]) != NULL;
-    ok = ok && cJSON_AddNumberToObject(o, "seconds", seconds) && (text = cJSON_PrintUnformatted(o)) != NULL;
+    ok = ok && cJSON_AddNumberToObject(o, "seconds", seconds) &&
+         (text = cJSON_PrintUnformatted(o)) != NULL;
     st = ok ? pq_asprintf(ctx, &line, "%s\n", text) : pq_json_check(ctx, NULL);
     if (st == PQ_OK) st = append(ctx, j->path, line);
     pq_free(line);

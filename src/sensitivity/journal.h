@@ -5,12 +5,13 @@
 #include <pquant/sensitivity.h>
 
 typedef struct pq_journal {
-    char context[33]; /* first 32 hexadecimal digits of the SHA-256 of what measurements depend on */
-    char *path;       /* NULL: in memory only */
+    char
+        context[33]; /* first 32 hexadecimal digits of the SHA-256 of what measurements depend on */
+    char *path;      /* NULL: in memory only */
     struct pq_entry {
         char *bits; /* '1' for INT8, by quant_index */
         pq_figures figures;
-    } *entry;
+    } * entry;
     size_t n, room;
 } pq_journal;
 

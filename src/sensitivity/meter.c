@@ -78,8 +78,7 @@ static pq_status keep_inputs(pq_ctx *ctx, pq_meter *m)
     if (bytes > m->cache_bytes / 2) return PQ_OK; /* stream them each time instead */
     pq_status st = pq_alloc(ctx, &m->input, bytes, 1);
     if (st == PQ_OK) st = pq_alloc(ctx, &m->geometry, m->n_groups * m->batch, sizeof *m->geometry);
-    if (st == PQ_OK)
-        st = pq_parallel(ctx, "images", m->o.threads, m->o.data->n, decode_one, m);
+    if (st == PQ_OK) st = pq_parallel(ctx, "images", m->o.threads, m->o.data->n, decode_one, m);
     m->cache_bytes -= bytes;
     return st;
 }
@@ -92,7 +91,8 @@ static void load_group(pq_meter *m, size_t group)
     const size_t plane = (size_t)(p->h * p->w);
     for (size_t c = 0; c < m->input_count / plane; c++) {
         const float mean = p->mean[c % 3], scale = p->scale[c % 3] != 0 ? p->scale[c % 3] : 1;
-        for (size_t i = 0; i < plane; i++) to[c * plane + i] = ((float)from[c * plane + i] - mean) * scale;
+        for (size_t i = 0; i < plane; i++)
+            to[c * plane + i] = ((float)from[c * plane + i] - mean) * scale;
     }
 }
 
@@ -147,9 +147,11 @@ pq_status pq_meter_plan(pq_ctx *ctx, pq_plan **out, const pq_meter *m, const boo
     return pq_plan_make(ctx, out, m->o.graph, m->o.ranges, int8, m->o.scheme, m->o.base);
 }
 
-pq_status pq_meter_compile(pq_ctx *ctx, pq_session **out, const pq_meter *m, const bool *int8)
+pq_status pq_meter_compile(pq_ctx *ctx, pq_session **out, const pq_meter *m, const bool *int8,
+                           bool outline)
 {
-    const pq_compile_opts opts = {.threads = m->o.threads, .min_score = (float)m->o.head->conf};
+    const pq_compile_opts opts = {
+        .threads = m->o.threads, .min_score = (float)m->o.head->conf, .outline = outline};
     pq_plan *plan = NULL;
     *out = NULL;
     pq_status st = pq_meter_plan(ctx, &plan, m, int8);
@@ -158,7 +160,8 @@ pq_status pq_meter_compile(pq_ctx *ctx, pq_session **out, const pq_meter *m, con
     return st;
 }
 
-/* Detections of all kept groups: from the prefix's states where they exist, from the images elsewhere. */
+/* Detections of all kept groups: from the prefix's states where they exist, from the images
+ * elsewhere. */
 static pq_status detect_kept(pq_ctx *ctx, pq_meter *m, pq_session *s, const pq_start *p,
                              pq_detections *list)
 {
@@ -172,7 +175,8 @@ static pq_status detect_kept(pq_ctx *ctx, pq_meter *m, pq_session *s, const pq_s
         const size_t n = left < m->batch ? left : m->batch;
         if (p && p->at && g < p->n_states) {
             PQ_TRY(s->engine->run_part(ctx, s, p->at, s->n_steps, p->session,
-                                       p->state + g * p->state_bytes, NULL, NULL, 0, out, s->n_outputs));
+                                       p->state + g * p->state_bytes, NULL, NULL, 0, out,
+                                       s->n_outputs));
         } else {
             load_group(m, g);
             PQ_TRY(pq_run(ctx, s, &m->in, 1, out, s->n_outputs));
@@ -186,13 +190,14 @@ out:
     return st;
 }
 
-pq_status pq_meter_run(pq_ctx *ctx, pq_figures *out, pq_meter *m, pq_session *s,
-                       const pq_start *p, const char *bits)
+pq_status pq_meter_run(pq_ctx *ctx, pq_figures *out, pq_meter *m, pq_session *s, const pq_start *p,
+                       const char *bits)
 {
     pq_detections list = {0};
     const double began = now();
-    pq_status st = m->input ? detect_kept(ctx, m, s, p, &list)
-                            : pq_detect_dataset(ctx, &list, s, m->o.data, m->o.prep, m->o.head, "measure");
+    pq_status st =
+        m->input ? detect_kept(ctx, m, s, p, &list)
+                 : pq_detect_dataset(ctx, &list, s, m->o.data, m->o.prep, m->o.head, "measure");
     if (st == PQ_OK) st = pq_evaluate(ctx, out, m->o.coco, list.at, list.n);
     pq_detections_clear(&list);
     if (st != PQ_OK) return st;
@@ -212,7 +217,7 @@ pq_status pq_meter_measure(pq_ctx *ctx, pq_figures *out, pq_meter *m, const bool
         *out = *known;
         goto out;
     }
-    PQ_TRY(pq_meter_compile(ctx, &s, m, int8));
+    PQ_TRY(pq_meter_compile(ctx, &s, m, int8, false));
     st = pq_meter_run(ctx, out, m, s, NULL, bits);
 out:
     pq_session_free(s);
@@ -235,7 +240,8 @@ pq_status pq_start_advance(pq_ctx *ctx, pq_meter *m, pq_start *p, size_t to)
     uint8_t *next = NULL;
     pq_status st = PQ_OK;
     if (to == p->at || !m->input) return PQ_OK;
-    const size_t bytes = e->state_bytes(p->session, to), fit = bytes ? m->cache_bytes / 2 / bytes : 0;
+    const size_t bytes = e->state_bytes(p->session, to),
+                 fit = bytes ? m->cache_bytes / 2 / bytes : 0;
     const size_t n = fit < m->n_groups ? fit : m->n_groups;
     PQ_TRY(pq_alloc(ctx, &next, n, bytes));
     for (size_t g = 0; g < n; g++) {

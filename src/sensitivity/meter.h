@@ -15,7 +15,8 @@ struct pq_meter {
     size_t n_measured;
 };
 
-/** A network whose first steps several measurements share: per group of images, the state after step `at`. */
+/** A network whose first steps several measurements share: per group of images, the state after
+ * step `at`. */
 typedef struct pq_start {
     pq_session *session;
     size_t at, n_states; /* states exist for groups 0 .. n_states-1 */
@@ -26,9 +27,9 @@ typedef struct pq_start {
 /** Move to step `to` >= at; how many groups fit the cache may shrink. */
 PQ_MUST_USE pq_status pq_start_advance(pq_ctx *ctx, pq_meter *m, pq_start *p, size_t to);
 void pq_start_clear(pq_start *p);
-/** Compile an assignment. */
+/** Compile an assignment; outline: as in pq_compile_opts. */
 PQ_MUST_USE pq_status pq_meter_compile(pq_ctx *ctx, pq_session **out, const pq_meter *m,
-                                       const bool *int8);
+                                       const bool *int8, bool outline);
 /** Measure a compiled session, from a prefix if one is given, and note it in the journal. */
 PQ_MUST_USE pq_status pq_meter_run(pq_ctx *ctx, pq_figures *out, pq_meter *m, pq_session *s,
                                    const pq_start *p, const char *bits);

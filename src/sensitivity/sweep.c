@@ -45,11 +45,11 @@ static bool known(end *e, size_t op, double *ap)
     return f != NULL;
 }
 
-static pq_status compile(pq_ctx *ctx, end *e, size_t op, pq_session **s)
+static pq_status compile(pq_ctx *ctx, end *e, size_t op, bool outline, pq_session **s)
 {
     e->int8[op] = !e->int8[op];
     pq_meter_bits(e->m, e->int8, e->bits);
-    pq_status st = pq_meter_compile(ctx, s, e->m, e->int8);
+    pq_status st = pq_meter_compile(ctx, s, e->m, e->int8, outline);
     e->int8[op] = !e->int8[op];
     return st;
 }
@@ -68,8 +68,9 @@ static pq_status list_variants(pq_ctx *ctx, end *e, size_t *n)
         struct variant v = {op, 0};
         if (engine->run_part) {
             pq_session *s;
-            if (!e->prefix.session) st = pq_meter_compile(ctx, &e->prefix.session, e->m, e->int8);
-            if (st == PQ_OK) st = compile(ctx, e, op, &s);
+            if (!e->prefix.session)
+                st = pq_meter_compile(ctx, &e->prefix.session, e->m, e->int8, false);
+            if (st == PQ_OK) st = compile(ctx, e, op, true, &s);
             if (st != PQ_OK) break;
             v.prefix = engine->common_prefix(e->prefix.session, s);
             pq_session_free(s);
@@ -89,8 +90,9 @@ static pq_status sweep_end(pq_ctx *ctx, end *e)
         pq_session *s = NULL;
         pq_figures f;
         st = pq_progress(ctx, "sweep", *e->done, e->total);
-        if (st == PQ_OK && e->prefix.session) st = pq_start_advance(ctx, e->m, &e->prefix, v->prefix);
-        if (st == PQ_OK) st = compile(ctx, e, v->op, &s);
+        if (st == PQ_OK && e->prefix.session)
+            st = pq_start_advance(ctx, e->m, &e->prefix, v->prefix);
+        if (st == PQ_OK) st = compile(ctx, e, v->op, false, &s);
         if (st == PQ_OK)
             st = pq_meter_run(ctx, &f, e->m, s, e->prefix.session ? &e->prefix : NULL, e->bits);
         pq_session_free(s);
@@ -102,7 +104,8 @@ static pq_status sweep_end(pq_ctx *ctx, end *e)
     return st;
 }
 
-static pq_status run_end(pq_ctx *ctx, pq_meter *m, bool int8, double *base, double *ap, size_t *done)
+static pq_status run_end(pq_ctx *ctx, pq_meter *m, bool int8, double *base, double *ap,
+                         size_t *done)
 {
     end e = {.m = m, .ap = ap, .done = done, .total = 2 * m->n_ops};
     pq_status st;
@@ -129,7 +132,11 @@ static pq_status fill_scores(pq_ctx *ctx, pq_scores *s, const pq_meter *m, const
     s->n = m->n_ops;
     for (size_t i = 0; i < s->n; i++) {
         const pq_node *n = &g->node[pq_graph_quantizable(g, (int)i)];
-        s->op[i] = (pq_score){(int)i, n->name, n->type, one[i], rest[i],
+        s->op[i] = (pq_score){(int)i,
+                              n->name,
+                              n->type,
+                              one[i],
+                              rest[i],
                               ((s->ap_base - one[i]) + (rest[i] - s->ap_int8)) / 2,
                               (double)pq_node_macs(g, n)};
         macs += s->op[i].mac_share;

@@ -1,7 +1,10 @@
 /* SHA-256 and CRC-32 against published vectors. */
 #include "testing.h"
 
+#include "base/cpu.h"
 #include "base/hash.h"
+#include "base/rng.h"
+#include "base/sha256.h"
 
 static void sha(const char *text, size_t times, const char *expected)
 {
@@ -46,6 +49,24 @@ static void sha256_pieces(void **state)
     }
 }
 
+/* The processor's instructions give what plain C gives, from any state, at any alignment. */
+static void sha256_instructions(void **state)
+{
+    (void)state;
+    if (!pq_cpu_get()->sha) skip();
+    static uint8_t data[64 * 40 + 16];
+    pq_rng r = {7};
+    for (int round = 0; round < 2000; round++) {
+        uint32_t a[8], b[8];
+        const size_t n = (size_t)pq_rng_below(&r, 40), at = (size_t)pq_rng_below(&r, 16);
+        for (size_t i = 0; i < sizeof data; i++) data[i] = (uint8_t)pq_rng_u64(&r);
+        for (int i = 0; i < 8; i++) a[i] = b[i] = (uint32_t)pq_rng_u64(&r);
+        pq_sha256_blocks_c(a, data + at, n);
+        pq_sha256_blocks_ni(b, data + at, n);
+        assert_memory_equal(a, b, sizeof a);
+    }
+}
+
 static void crc32_vectors(void **state)
 {
     (void)state;
@@ -57,6 +78,6 @@ static void crc32_vectors(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {test_case(sha256_vectors), test_case(sha256_pieces),
-                                       test_case(crc32_vectors)};
+                                       test_case(sha256_instructions), test_case(crc32_vectors)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

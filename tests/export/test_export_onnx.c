@@ -380,6 +380,15 @@ static void refusals(void **state)
     OK(pq_graph_infer(ctx, other));
     assert_int_equal(pq_export_onnx(ctx, &bytes, other, p, NULL), PQ_E_INVALID);
     assert_non_null(strstr(pq_ctx_error(ctx), "plan belongs to graph"));
+    for (int base = PQ_PREC_FP32; base <= PQ_PREC_FP16; base++) { /* the other float type inside */
+        pq_plan *mixed;
+        OK(pq_plan_float(ctx, &mixed, g, (pq_precision)base));
+        mixed->node[0].precision = base == PQ_PREC_FP16 ? PQ_PREC_FP32 : PQ_PREC_FP16;
+        assert_int_equal(pq_export_onnx(ctx, &bytes, g, mixed, NULL), PQ_E_UNSUPPORTED);
+        assert_non_null(strstr(pq_ctx_error(ctx), base == PQ_PREC_FP16 ? "expected int8 or fp16"
+                                                                       : "expected int8 or fp32"));
+        pq_plan_free(mixed);
+    }
     OK(pq_target_parse(ctx, &target, "openvino"));
     assert_int_equal(target, PQ_TARGET_OPENVINO);
     assert_int_equal(pq_target_parse(ctx, &target, "abacus"), PQ_E_INVALID);

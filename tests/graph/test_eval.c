@@ -105,7 +105,7 @@ static void fused_activations(void **state)
     for (int act = PQ_ACT_NONE; act <= PQ_ACT_TANH; act++) {
         float y[7];
         memcpy(y, x, sizeof x);
-        pq_eval_act(y, 7, (pq_act)act, 0.2f, 0.5f);
+        pq_eval_acts(y, 7, (pq_act)act, 0.2f, 0.5f);
         for (int i = 0; i < 7; i++) {
             const double v = (double)x[i], s = 1 / (1 + exp(-v));
             const double want[] = {v,

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -425,6 +426,20 @@ static void external_data(void **state)
     expect(read_external(folder, "a/..", "0", "8", &g), PQ_E_FORMAT, "inside the model's folder");
     expect(read_external(folder, "", "0", "8", &g), PQ_E_FORMAT, "inside the model's folder");
     expect(read_external(NULL, "w.bin", "0", "8", &g), PQ_E_UNSUPPORTED, "not read from a folder");
+    char link[64], elsewhere[] = "/tmp/pquant-onnx-XXXXXX";
+    const int fd = mkstemp(elsewhere);
+    assert_true(fd >= 0);
+    close(fd);
+    write_file(elsewhere, data, sizeof data);
+    snprintf(link, sizeof link, "%s/out.bin", folder);
+    assert_int_equal(symlink(elsewhere, link), 0);
+    expect(read_external(folder, "out.bin", "4", "8", &g), PQ_E_FORMAT, "a link out of the");
+    remove(link);
+    assert_int_equal(symlink("w.bin", link), 0);
+    expect(read_external(folder, "out.bin", "4", "8", &g), PQ_OK, NULL);
+    pq_graph_free(g);
+    remove(link);
+    remove(elsewhere);
     remove(path);
     remove(folder);
 }

@@ -106,8 +106,8 @@ static pq_status run_node(pq_ctx *ctx, pq_tensor *value, const pq_graph *g, cons
             st = conv(ctx, n, in[0], in[1], b, &out[0]);
         else
             conv_transpose(n, in[0], in[1], b, &out[0]);
-        pq_eval_act(pq_tensor_data(&out[0]), (size_t)pq_shape_count(&out[0].shape), n->attr.act,
-                    n->attr.alpha, n->attr.beta);
+        pq_eval_acts(pq_tensor_data(&out[0]), (size_t)pq_shape_count(&out[0].shape), n->attr.act,
+                     n->attr.alpha, n->attr.beta);
     } else
         st = pq_eval_node(ctx, g, n, in, out);
     for (int i = 0; i < n->n_out; i++) value[n->out[i]] = out[i];

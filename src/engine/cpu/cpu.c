@@ -173,12 +173,14 @@ static pq_status compile(pq_ctx *ctx, pq_session **out, const pq_graph *g, const
     CPU_DNNL(ctx, dnnl_engine_create(&s->engine, dnnl_cpu, 0));
     CPU_DNNL(ctx, dnnl_stream_create(&s->stream, s->engine, dnnl_stream_default_flags));
     PQ_TRY(pq_stepped_init(ctx, &s->stepped, &pq_engine_cpu, g, plan, opts));
+    if (opts->outline) goto done;
     PQ_TRY(pq_alloc(ctx, &s->layout, s->stepped.program->n_slots, sizeof *s->layout));
     PQ_TRY(pq_alloc(ctx, &s->step, s->stepped.program->n_steps, sizeof *s->step));
     choose_inputs(s);
     for (size_t i = 0; i < s->stepped.program->n_steps; i++) PQ_TRY(prepare(ctx, s, i));
     PQ_TRY(pq_alloc(ctx, &s->scratch, s->scratch_bytes, 1));
     PQ_TRY(pq_stepped_allocate(ctx, &s->stepped));
+done:
     *out = &s->stepped.base;
     s = NULL;
 out:
@@ -291,6 +293,23 @@ static pq_status layers(pq_ctx *ctx, pq_session *session, const pq_tensor *in, s
     return with_threads(ctx, session, call_layers, &c);
 }
 
+static pq_status call_weighted(pq_ctx *ctx, void *arg)
+{
+    struct call *c = arg;
+    cpu_session *s = (cpu_session *)c->s;
+    pq_status st = PQ_OK;
+    pq_stepped_bind(&s->stepped, c->in, NULL);
+    for (size_t i = 0; i < s->stepped.program->n_steps && st == PQ_OK; i++)
+        if (s->step[i].conv) st = run_step(ctx, &s->stepped, i);
+    return st;
+}
+
+static pq_status weighted_only(pq_ctx *ctx, pq_session *session, const pq_tensor *in, size_t n_in)
+{
+    struct call c = {.s = session, .in = in, .n_in = n_in};
+    return with_threads(ctx, session, call_weighted, &c);
+}
+
 const pq_engine pq_engine_cpu = {.abi = PQ_ENGINE_ABI,
                                  .name = "cpu",
                                  .probe = probe,
@@ -299,6 +318,7 @@ const pq_engine pq_engine_cpu = {.abi = PQ_ENGINE_ABI,
                                  .run = run,
                                  .destroy = destroy,
                                  .layers = layers,
+                                 .weighted_only = weighted_only,
                                  .common_prefix = pq_stepped_prefix,
                                  .state_bytes = pq_stepped_state_bytes,
                                  .run_part = run_part};

@@ -211,6 +211,7 @@ static pq_status compile(pq_ctx *ctx, pq_session **out, const pq_graph *g, const
     s->stepped.slot_bytes = slot_bytes;
     s->stepped.channels_last = channels_last;
     PQ_TRY(pq_stepped_init(ctx, &s->stepped, &pq_engine_ref, g, plan, opts));
+    if (opts->outline) goto done;
     const size_t n = s->stepped.program->n_steps;
     PQ_TRY(pq_alloc(ctx, &s->weights, n, sizeof *s->weights));
     PQ_TRY(pq_alloc(ctx, &s->q, n, sizeof *s->q));
@@ -218,6 +219,7 @@ static pq_status compile(pq_ctx *ctx, pq_session **out, const pq_graph *g, const
     PQ_TRY(pq_alloc(ctx, &s->rounded, n, sizeof *s->rounded));
     for (size_t i = 0; i < n; i++) PQ_TRY(prepare(ctx, s, i));
     PQ_TRY(pq_stepped_allocate(ctx, &s->stepped));
+done:
     *out = &s->stepped.base;
     s = NULL;
 out:

@@ -4,12 +4,13 @@
 
 #include "base/mem.h"
 #include "engine/ref/ref.h"
+#include "graph/eval.h"
 
 /* One real result to its stored form: the order of the float steps that every engine's own kernels
  * repeat: fmaf for scale and bias, activation, fmaf for the residual, activation of the sum. */
 static float finish(const ref_epilogue *e, float sum, size_t at)
 {
-    float y = pq_act_apply(e->act, e->alpha, e->beta, sum);
+    float y = pq_eval_act(e->act, e->alpha, e->beta, sum);
     if (e->residual) {
         const pq_slot *r = e->residual;
         switch (r->dtype) {
@@ -24,7 +25,7 @@ static float finish(const ref_epilogue *e, float sum, size_t at)
         default: y += ((const float *)e->residual_data)[at];
         }
     }
-    return pq_act_apply(e->sum_act, e->sum_alpha, e->sum_beta, y);
+    return pq_eval_act(e->sum_act, e->sum_alpha, e->sum_beta, y);
 }
 
 void pq_ref_store(void *dst, size_t at, const pq_slot *s, float y)

@@ -1,0 +1,49 @@
+# A thin front of CMake: `make build` installs what is missing, builds, and leaves the command at
+# build/release/pquant. Everything else is in CMakePresets.json and CMakeLists.txt.
+JOBS ?= $(shell nproc)
+PREFIX ?= /usr/local
+SOURCES = $(shell git ls-files '*.c' '*.h')
+
+.PHONY: all build test asan ubsan tsan lint format install clean
+all: build
+
+build:
+	tools/deps.sh
+	cmake --preset release
+	cmake --build --preset release -j $(JOBS)
+
+test:
+	tools/deps.sh lint
+	cmake --preset release
+	cmake --build --preset release -j $(JOBS)
+	ctest --test-dir build/release --output-on-failure -j $(JOBS)
+
+# The unit tests under a sanitizer; golden ones take too long there.
+asan ubsan:
+	tools/deps.sh
+	cmake --preset $@
+	cmake --build --preset $@ -j $(JOBS)
+	ctest --test-dir build/$@ --output-on-failure -j $(JOBS) -LE 'golden|project'
+
+# GCC's OpenMP runtime is not built for the thread sanitizer, which therefore sees races where its
+# barriers are: tests of what runs on plain threads only.
+tsan:
+	tools/deps.sh
+	cmake --preset $@
+	cmake --build --preset $@ -j $(JOBS)
+	ctest --test-dir build/$@ --output-on-failure -j $(JOBS) -L unit -R '^(base|data|tensor|evaluate)'
+
+lint:
+	tools/deps.sh lint
+	cmake --preset release
+	cmake --build --preset release -j $(JOBS)
+	ctest --test-dir build/release --output-on-failure -L 'lint|headers'
+
+format:
+	clang-format -i $(SOURCES)
+
+install: build
+	cmake --install build/release --prefix $(PREFIX)
+
+clean:
+	rm -rf build

@@ -1,0 +1,92 @@
+/* pquant calibrate: activation ranges from images. */
+#include <stdio.h>
+#include <string.h>
+
+#include "base/json.h"
+#include "base/mem.h"
+#include "cli/cli.h"
+
+static void print_table(const pq_ranges *r, const char *path)
+{
+    int width = 5;
+    for (size_t i = 0; i < r->n; i++) {
+        const int len = (int)strlen(r->range[i].name);
+        if (len > width) width = len < 60 ? len : 60;
+    }
+    printf("%-*s %11s %11s %11s %11s %11s  %s\n", width, "value", "min", "max", "amax", "lo", "hi",
+           "method");
+    for (size_t i = 0; i < r->n; i++) {
+        const pq_range *x = &r->range[i];
+        printf("%-*s %11.5g %11.5g %11.5g %11.5g %11.5g  %s\n", width, x->name, (double)x->min,
+               (double)x->max, (double)x->amax, (double)x->lo, (double)x->hi,
+               pq_calibrator_name(x->method));
+    }
+    printf("\n%zu values from %zu images: %s\n", r->n, r->n_images, path);
+}
+
+/* The images that will be evaluated, where they are named: cli_ranges warns of an overlap. */
+static pq_status evaluated(pq_ctx *ctx, cli_data *d, const cli_common *c)
+{
+    if (!c->data) return PQ_OK;
+    if (c->ann) return cli_data_load(ctx, d, c);
+    return pq_dataset_from_folder(ctx, &d->images, c->data, 0);
+}
+
+static pq_status calibrate(pq_ctx *ctx, pq_ranges **r, const char *model, const char *path,
+                           const cli_common *c)
+{
+    cli_model m = {0};
+    cli_data d = {0};
+    pq_status st;
+    PQ_TRY(cli_model_load(ctx, &m, model, c));
+    PQ_TRY(evaluated(ctx, &d, c));
+    PQ_TRY(cli_ranges(ctx, r, &m, c, d.images));
+    st = pq_ranges_save(ctx, *r, path);
+out:
+    cli_data_clear(&d);
+    cli_model_clear(&m);
+    return st;
+}
+
+static int show(pq_ctx *ctx, const pq_ranges *r, const char *path, bool json)
+{
+    cJSON *doc;
+    if (!json) {
+        print_table(r, path);
+        return CLI_DONE;
+    }
+    const pq_status st = pq_json_load(ctx, &doc, path);
+    return st == PQ_OK ? cli_print_json(ctx, doc) : cli_fail(ctx, st);
+}
+
+int cmd_calibrate(int argc, char **argv)
+{
+    cli_common c;
+    const char *word[1], *path = "ranges.json";
+    size_t n_words;
+    pq_ctx *ctx;
+    pq_ranges *r = NULL;
+    cli_common_init(&c);
+    const cli_opt opt[] = {
+        {"--calib-data", CLI_TEXT, &c.calib_data, "IMAGES", "folder of calibration images"},
+        {"--calib-images", CLI_INT, &c.calib_images, "N", "use the first N of them (default 128)"},
+        {"--calibrator", CLI_TEXT, &c.calibrator, "NAME",
+         "auto, max, percentile, entropy or mse (default auto)"},
+        {"-o", CLI_TEXT, &path, "FILE", "where to write (default ranges.json)"},
+        CLI_OPT_DATA(c),
+        CLI_OPT_ENGINE(c),
+        CLI_OPT_MODEL(c),
+        CLI_OPT_JSON(c)};
+    int rc = cli_parse("calibrate", "MODEL --calib-data IMAGES [-o ranges.json] [options]", opt,
+                       sizeof opt / sizeof *opt, argc, argv, word, 1, &n_words);
+    if (rc >= 0) return rc;
+    if (n_words != 1) return cli_usage("calibrate", "no MODEL given");
+    if (!c.calib_data) return cli_usage("calibrate", "--calib-data is needed");
+    if ((rc = cli_check_engines("calibrate", c.engine)) >= 0) return rc;
+    if (cli_context(&ctx, c.quiet) != PQ_OK) return CLI_FAILED;
+    const pq_status st = calibrate(ctx, &r, word[0], path, &c);
+    rc = st == PQ_OK ? show(ctx, r, path, c.json) : cli_fail(ctx, st);
+    pq_ranges_free(r);
+    pq_ctx_free(ctx);
+    return rc;
+}

@@ -1,0 +1,111 @@
+/* pquant export: ONNX (plain or with quantization nodes), a calibrated .pth, or a .pqe. */
+#include <stdio.h>
+#include <string.h>
+#include <strings.h>
+#include <sys/stat.h>
+
+#include "base/file.h"
+#include "cli/cli.h"
+#include "export/calib_pth.h"
+
+typedef struct options {
+    cli_common c;
+    const char *precision, *target, *out;
+    int64_t opset;
+} options;
+
+static bool ends_in(const char *path, const char *ext)
+{
+    const char *dot = strrchr(pq_path_base(path), '.');
+    return dot && strcasecmp(dot, ext) == 0;
+}
+
+/* A target's own default scheme, where --scheme is not given. */
+static const char *scheme_for(const options *o)
+{
+    if (o->c.scheme || !o->target) return o->c.scheme;
+    return strcmp(o->target, "tensorrt") == 0 ? "s8" : "u8";
+}
+
+static pq_status write_as(pq_ctx *ctx, const options *o, const cli_model *m, const pq_plan *plan)
+{
+    pq_export_opts opts = {.opset = (int)o->opset};
+    pq_status st;
+    if (ends_in(o->out, ".pqe")) return pq_pqe_save(ctx, o->out, m->graph, plan);
+    if (ends_in(o->out, ".pth")) return pq_export_calib_pth(ctx, o->out, m->graph, plan);
+    if (o->target && (st = pq_target_parse(ctx, &opts.target, o->target)) != PQ_OK) return st;
+    return pq_export_onnx_file(ctx, o->out, m->graph, plan, &opts);
+}
+
+static pq_status export_model(pq_ctx *ctx, const options *o, const char *path)
+{
+    const pq_engine *engine;
+    cli_common c = o->c;
+    cli_model m = {0};
+    pq_ranges *ranges = NULL;
+    pq_plan *plan = NULL;
+    pq_status st;
+    c.scheme = scheme_for(o);
+    PQ_TRY(pq_engine_find(ctx, &engine, c.engine));
+    PQ_TRY(cli_model_load(ctx, &m, path, &c));
+    if (o->precision || !m.plan)
+        PQ_TRY(cli_plan(ctx, &plan, o->precision ? o->precision : "fp32", &m, &c, engine, &ranges,
+                        NULL));
+    st = write_as(ctx, o, &m, plan ? plan : m.plan);
+out:
+    pq_plan_free(plan);
+    pq_ranges_free(ranges);
+    cli_model_clear(&m);
+    return st;
+}
+
+static int check(const options *o)
+{
+    int rc;
+    if (!o->out) return cli_usage("export", "-o FILE is needed");
+    if (!ends_in(o->out, ".onnx") && !ends_in(o->out, ".pth") && !ends_in(o->out, ".pqe"))
+        return cli_usage("export", "'%s', expected a name in .onnx, .pth or .pqe", o->out);
+    if (o->target && strcmp(o->target, "tensorrt") != 0 && strcmp(o->target, "openvino") != 0 &&
+        strcmp(o->target, "onnxruntime") != 0)
+        return cli_usage("export", "--for '%s', expected tensorrt, openvino or onnxruntime",
+                         o->target);
+    if ((o->target || o->opset) && !ends_in(o->out, ".onnx"))
+        return cli_usage("export", "--for and --opset go with an .onnx file");
+    if (o->precision && (rc = cli_check_precisions("export", o->precision, &o->c)) >= 0) return rc;
+    return cli_check_engines("export", o->c.engine);
+}
+
+int cmd_export(int argc, char **argv)
+{
+    options o = {0};
+    const char *word[1];
+    size_t n_words;
+    pq_ctx *ctx;
+    struct stat s;
+    cli_common_init(&o.c);
+    const cli_opt opt[] = {
+        {"--precision", CLI_TEXT, &o.precision, "P",
+         "fp32, bf16, fp16, int8 or a plan.json (default fp32, of a .pqe its plan)"},
+        {"--for", CLI_TEXT, &o.target, "TARGET",
+         "tensorrt, openvino or onnxruntime (default: what all of them read)"},
+        {"--opset", CLI_INT, &o.opset, "N", "ONNX opset, 13 to 21 (default 13; 19 for int8 in fp16)"},
+        {"-o", CLI_TEXT, &o.out, "FILE", ".onnx, .pth (calibrated state dict) or .pqe"},
+        CLI_OPT_ENGINE(o.c),
+        CLI_OPT_CALIB(o.c),
+        CLI_OPT_MODEL(o.c)};
+    int rc = cli_parse("export", "MODEL --precision P [--for TARGET] -o FILE [options]", opt,
+                       sizeof opt / sizeof *opt, argc, argv, word, 1, &n_words);
+    if (rc >= 0) return rc;
+    if (n_words != 1) return cli_usage("export", "no MODEL given");
+    if ((rc = check(&o)) >= 0) return rc;
+    if (cli_context(&ctx, o.c.quiet) != PQ_OK) return CLI_FAILED;
+    const pq_status st = export_model(ctx, &o, word[0]);
+    if (st != PQ_OK)
+        rc = cli_fail(ctx, st);
+    else {
+        printf("%s: %.2f MB\n", o.out, stat(o.out, &s) == 0 ? (double)s.st_size * 1e-6 : 0.0);
+        rc = CLI_DONE;
+    }
+    pq_ctx_free(ctx);
+    return rc;
+}
