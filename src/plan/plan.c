@@ -102,6 +102,24 @@ static pq_status check_scales(pq_ctx *ctx, const pq_binding *b)
     return PQ_OK;
 }
 
+bool pq_node_moves(const pq_node *n)
+{
+    switch (n->op) {
+    case PQ_OP_MAX_POOL:
+    case PQ_OP_FOCUS:
+    case PQ_OP_SLICE:
+    case PQ_OP_SPLIT:
+    case PQ_OP_RESHAPE:
+    case PQ_OP_FLATTEN:
+    case PQ_OP_SQUEEZE:
+    case PQ_OP_UNSQUEEZE:
+    case PQ_OP_TRANSPOSE:
+    case PQ_OP_IDENTITY: return true;
+    case PQ_OP_RESIZE: return n->attr.resize == PQ_RESIZE_NEAREST;
+    default: return false;
+    }
+}
+
 /* Works backwards: when a node is reached, the domain of all its readers is known. */
 static pq_status find_domain(pq_ctx *ctx, pq_binding *b)
 {
