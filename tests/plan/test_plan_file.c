@@ -199,10 +199,7 @@ static void test_wrong_members(void **state)
 static void test_hostile_weights(void **state)
 {
     static const char *const header[] = {
-        "{",
-        "[]",
-        "{\"w\":3}",
-        "{\"w\":{}}",
+        "{", "[]", "{\"w\":3}", "{\"w\":{}}",
         "{\"w\":{\"dtype\":\"F32\",\"shape\":[4],\"data_offsets\":[0,17]}}",
         "{\"w\":{\"dtype\":\"F32\",\"shape\":[99999999,99999999,9999],\"data_offsets\":[0,16]}}",
         "{\"w\":{\"dtype\":\"F32\",\"shape\":[4],\"data_offsets\":[4,20]}}",
@@ -213,6 +210,7 @@ static void test_hostile_weights(void **state)
         "{\"w\":{\"dtype\":\"F16\",\"shape\":[4],\"data_offsets\":[0,8]}}",
         "{\"w\":{\"dtype\":\"F32\",\"shape\":[2,2],\"data_offsets\":[0,4]}}",
         "{\"w@scale\":{\"dtype\":\"F32\",\"shape\":[4],\"data_offsets\":[0,16]}}",
+        /* NOLINTNEXTLINE(bugprone-suspicious-missing-comma): one text in two lines */
         STRANGER};
     (void)state;
     for (size_t i = 0; i < sizeof header / sizeof *header; i++) {
