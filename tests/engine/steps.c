@@ -98,15 +98,15 @@ void steps_compare(steps_tally *t, pq_ctx *ctx, const pq_graph *g, const pq_plan
     pq_stepped_bind(a, in, NULL);
     pq_stepped_bind(b, NULL, NULL);
     for (size_t i = 0; i < a->program->n_steps; i++) {
-        const pq_step *step = &b->program->step[i];
-        const cpu_step *how = &((cpu_session *)b)->step[i];
+        const pq_step *step = &a->program->step[i];
         PQ_CHECK(ctx, a->run_step(ctx, a, i));
-        if (!how->run) continue; /* part of another step */
+        /* A step of cpu that does an earlier one's work reads that one's input, which was brought
+         * over then; what cpu does not read any more has no bytes of its own. */
         for (int k = 0; k < step->n_in; k++)
-            if (step->in[k] != PQ_NONE) copy_slot(b, a, step->in[k]);
+            if (step->in[k] != PQ_NONE && b->program->slot[step->in[k]].last >= (int)i)
+                copy_slot(b, a, step->in[k]);
         if (step->residual != PQ_NONE) copy_slot(b, a, step->residual);
-        if (!step->convert && b->program->graph->node[step->node].op == PQ_OP_FOCUS)
-            copy_slot(b, a, how->from != PQ_NONE ? how->from : step->in[0]);
+        if (!((cpu_session *)b)->step[i].run) continue;
         PQ_CHECK(ctx, b->run_step(ctx, b, i));
         compare_outputs(t, a, b, i);
     }
