@@ -1,7 +1,7 @@
 /**
  * @file base.h
- * Status codes, the context that carries errors, logging and progress. Everything else includes
- * this.
+ * Status codes, the context that carries errors, logging and progress, and shared buffers.
+ * Everything else includes this.
  *
  * Every function that can fail takes a pq_ctx first and returns a pq_status. The text of the last
  * failure lives in the context (pq_ctx_error): one line, what was found and what was expected.
@@ -73,6 +73,21 @@ PQ_API void pq_ctx_set_progress(pq_ctx *ctx, pq_progress_fn fn, void *user);
 PQ_API void pq_ctx_set_threads(pq_ctx *ctx, int n_threads);
 /** At least 1. */
 PQ_API int pq_ctx_threads(const pq_ctx *ctx);
+
+/** Bytes shared by whoever holds a reference; 64-byte aligned unless borrowed from a mapped file.
+ */
+typedef struct pq_buf pq_buf;
+
+/** Zeroed buffer with one reference. Errors: NOMEM. */
+PQ_API PQ_MUST_USE pq_status pq_buf_new(pq_ctx *ctx, pq_buf **out, size_t bytes);
+/** Wrap foreign memory; release(user) runs when the last reference goes. Errors: NOMEM. */
+PQ_API PQ_MUST_USE pq_status pq_buf_wrap(pq_ctx *ctx, pq_buf **out, void *data, size_t bytes,
+                                         void (*release)(void *user), void *user);
+PQ_API pq_buf *pq_buf_ref(pq_buf *b);
+/** Drops a reference. pq_buf_unref(NULL) does nothing. */
+PQ_API void pq_buf_unref(pq_buf *b);
+PQ_API void *pq_buf_data(const pq_buf *b);
+PQ_API size_t pq_buf_bytes(const pq_buf *b);
 
 /** Library version as "major.minor.patch". */
 PQ_API const char *pq_version(void);

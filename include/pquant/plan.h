@@ -92,13 +92,17 @@ typedef struct pq_binding {
     const pq_plan_tensor **tensor; /* per value, NULL where not quantized */
     const pq_plan_weight **weight; /* per value, NULL where the graph's own constant holds */
 } pq_binding;
-/** Errors: INVALID (plan of another graph: both hashes; an INT8 node whose input has no scale). */
+/** Errors: INVALID (plan of another graph: both hashes; an INT8 node whose input has no scale; a
+ * corrected weight that does not fit). */
 PQ_API PQ_MUST_USE pq_status pq_plan_bind(pq_ctx *ctx, pq_binding *out, const pq_plan *p,
                                           const pq_graph *g);
 PQ_API void pq_binding_clear(pq_binding *b);
 /** Does node n read Q(x) (true) or x itself (false) on input i? */
 PQ_API bool pq_reads_quantized(const pq_binding *b, pq_node_id n, int i);
 
+/** Dimension of the output channels in the weight of n: Conv 0, ConvTranspose 1, Gemm 0 or 1,
+ * MatMul last. */
+int pq_weight_axis(const pq_graph *g, const pq_node *n);
 /** Weights of an INT8 node as engines and exporters use them: s8, same layout as the graph's, and
  * one scale per output channel [O]. q = clamp(round_half_even(w / scale), -127, 127); an all-zero
  * channel has scale 1. axis: dimension of the output channels. Memory: *q and *scale yours

@@ -1,6 +1,6 @@
 /**
  * @file tensor.h
- * Element types, shapes, reference-counted buffers and dense tensors.
+ * Element types, shapes and dense tensors.
  *
  * Tensors are dense and row-major. Images and feature maps outside an engine are NCHW
  * [n, c, h, w]; what layout an engine uses inside is its own affair.
@@ -49,21 +49,6 @@ PQ_API const char *pq_shape_text(const pq_shape *s, char *text, size_t size);
 /** PQ_SHAPE(1, 3, 640, 640): a pq_shape value. */
 #define PQ_SHAPE(...)                                                                              \
     ((pq_shape){(int)(sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t)), {__VA_ARGS__}})
-
-/** Bytes shared by whoever holds a reference; 64-byte aligned unless borrowed from a mapped file.
- */
-typedef struct pq_buf pq_buf;
-
-/** Zeroed buffer with one reference. Errors: NOMEM. */
-PQ_API PQ_MUST_USE pq_status pq_buf_new(pq_ctx *ctx, pq_buf **out, size_t bytes);
-/** Wrap foreign memory; release(user) runs when the last reference goes. Errors: NOMEM. */
-PQ_API PQ_MUST_USE pq_status pq_buf_wrap(pq_ctx *ctx, pq_buf **out, void *data, size_t bytes,
-                                         void (*release)(void *user), void *user);
-PQ_API pq_buf *pq_buf_ref(pq_buf *b);
-/** Drops a reference. pq_buf_unref(NULL) does nothing. */
-PQ_API void pq_buf_unref(pq_buf *b);
-PQ_API void *pq_buf_data(const pq_buf *b);
-PQ_API size_t pq_buf_bytes(const pq_buf *b);
 
 /** A dense tensor that owns one reference of its buffer. Zero-initialise before first use. */
 typedef struct pq_tensor {

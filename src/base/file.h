@@ -3,8 +3,6 @@
 #ifndef PQ_BASE_FILE_H
 #define PQ_BASE_FILE_H
 
-#include <pquant/tensor.h>
-
 #include <stdio.h>
 
 #include "base/ctx.h"

@@ -14,24 +14,6 @@
 #include "base/mem.h"
 #include "plan/names.h"
 
-static bool moves(const pq_node *n)
-{
-    switch (n->op) {
-    case PQ_OP_MAX_POOL:
-    case PQ_OP_FOCUS:
-    case PQ_OP_SLICE:
-    case PQ_OP_SPLIT:
-    case PQ_OP_RESHAPE:
-    case PQ_OP_FLATTEN:
-    case PQ_OP_SQUEEZE:
-    case PQ_OP_UNSQUEEZE:
-    case PQ_OP_TRANSPOSE:
-    case PQ_OP_IDENTITY: return true;
-    case PQ_OP_RESIZE: return n->attr.resize == PQ_RESIZE_NEAREST;
-    default: return false;
-    }
-}
-
 static bool weighted(const pq_node *n) { return pq_op_is_weighted(n->op) && n->quant_index >= 0; }
 
 typedef struct state {
@@ -54,13 +36,13 @@ static void find_domain(state *s)
         if (weighted(n))
             in = s->int8[n->quant_index];
         else {
-            in = moves(n) || n->op == PQ_OP_CONCAT || n->op == PQ_OP_ADD;
+            in = pq_node_moves(n) || n->op == PQ_OP_CONCAT || n->op == PQ_OP_ADD;
             if (n->quant_index >= 0 && !s->int8[n->quant_index]) in = false;
             for (int k = 0; k < n->n_out; k++)
                 in = in && !s->raw[n->out[k]] && s->readers[n->out[k]];
         }
         s->in_domain[i] = in;
-        const int n_data = in && (weighted(n) || moves(n)) ? 1 : n->n_in;
+        const int n_data = in && (weighted(n) || pq_node_moves(n)) ? 1 : n->n_in;
         for (int k = 0; !in && k < n->n_in; k++)
             if (n->in[k] != PQ_NONE) s->raw[n->in[k]] = true;
         for (int k = 0; in && k < n_data; k++)
@@ -108,7 +90,7 @@ static void find_groups(state *s)
     for (size_t i = 0; i < g->n_nodes; i++) {
         const pq_node *n = &g->node[i];
         if (n->dead || !s->in_domain[i] || weighted(n)) continue;
-        if (moves(n)) {
+        if (pq_node_moves(n)) {
             if (pq_in(g, n, 0)->producer == PQ_NONE && s->readers[n->in[0]] == 1) {
                 l->listed[n->in[0]] = false;
                 continue;

@@ -30,32 +30,14 @@ static bool is_light(pq_op op)
     }
 }
 
-/* Value-preserving with one input: runs on stored integers as they are. */
-static bool is_moving(const pq_node *n)
-{
-    switch (n->op) {
-    case PQ_OP_MAX_POOL:
-    case PQ_OP_FOCUS:
-    case PQ_OP_SLICE:
-    case PQ_OP_SPLIT:
-    case PQ_OP_RESHAPE:
-    case PQ_OP_FLATTEN:
-    case PQ_OP_SQUEEZE:
-    case PQ_OP_UNSQUEEZE:
-    case PQ_OP_TRANSPOSE:
-    case PQ_OP_IDENTITY: return true;
-    case PQ_OP_RESIZE: return n->attr.resize == PQ_RESIZE_NEAREST;
-    default: return false;
-    }
-}
-
 static pq_dtype real_dtype(const lowering *l, pq_node_id id)
 {
     const pq_node *n = &l->g->node[id];
     pq_precision p = l->b.precision[id];
     if (pq_op_is_weighted(n->op) && n->quant_index >= 0)
         return p == PQ_PREC_BF16 ? PQ_BF16 : PQ_F32;
-    return l->b.plan->base == PQ_PREC_BF16 && (is_light(n->op) || is_moving(n)) ? PQ_BF16 : PQ_F32;
+    return l->b.plan->base == PQ_PREC_BF16 && (is_light(n->op) || pq_node_moves(n)) ? PQ_BF16
+                                                                                    : PQ_F32;
 }
 
 static bool weighted(const lowering *l, pq_node_id id)
@@ -113,7 +95,7 @@ static void find_wants(lowering *l)
             pq_value_id v = n->in[k];
             if (v == PQ_NONE || g->value[v].data || pq_reads_quantized(&l->b, (pq_node_id)i, k))
                 continue;
-            if (l->b.int8[i] && (n->op == PQ_OP_CONCAT || is_moving(n)))
+            if (l->b.int8[i] && (n->op == PQ_OP_CONCAT || pq_node_moves(n)))
                 l->inherits[v] = l->b.tensor[n->out[0]];
             else if (l->fused_conv[i] != PQ_NONE && g->value[v].producer == l->fused_conv[i])
                 continue; /* stays in the accumulator */
@@ -259,10 +241,10 @@ static pq_status need_input(lowering *l, pq_slot_id *out, pq_node_id i, int k, b
             want = real_slot(l, v, PQ_F32);
             want.form = PQ_FORM_DEQUANTIZED;
         } else if (l->b.int8[i] &&
-                   is_moving(n)) { /* on the output's grid, so that bytes just move */
+                   pq_node_moves(n)) { /* on the output's grid, so that bytes just move */
             want = quantized_slot(l, v, l->b.tensor[n->out[0]]);
         }
-    } else if (integers && (n->op == PQ_OP_CONCAT || is_moving(n))) {
+    } else if (integers && (n->op == PQ_OP_CONCAT || pq_node_moves(n))) {
         want = quantized_slot(l, v, l->b.tensor[n->out[0]]);
     } else {
         want = real_slot(l, v, real_dtype(l, i));
@@ -326,7 +308,7 @@ static pq_status emit_node(lowering *l, pq_node_id i)
     pq_step *step;
     /* In the INT8 domain these run on integers; the others read x^ as floats and are quantized
      * after. */
-    const bool integers = l->b.int8[i] && (is_light(n->op) || is_moving(n));
+    const bool integers = l->b.int8[i] && (is_light(n->op) || pq_node_moves(n));
     PQ_ASSERT(l->ctx, n->n_in <= 64);
     for (int k = 0; k < n->n_in; k++) PQ_TRY(need_input(l, &in[k], i, k, integers));
     pq_step t = {.node = i,

@@ -3,16 +3,6 @@
 
 #include "base/mem.h"
 
-int pq_weight_axis(const pq_graph *g, const pq_node *n)
-{
-    switch (n->op) {
-    case PQ_OP_CONV_TRANSPOSE: return 1;
-    case PQ_OP_GEMM: return n->attr.trans_b ? 0 : 1;
-    case PQ_OP_MATMUL: return pq_in(g, n, 1)->shape.rank - 1;
-    default: return 0;
-    }
-}
-
 const float *pq_weight_data(const pq_graph *g, const pq_node *n)
 {
     return pq_buf_data(pq_in(g, n, 1)->data);

@@ -4,10 +4,6 @@
 
 #include "engine/program.h"
 
-/** Dimension of the output channels in the weight of n: Conv 0, ConvTranspose 1, Gemm 0 or 1,
- * MatMul last. */
-int pq_weight_axis(const pq_graph *g, const pq_node *n);
-
 /** Float weights as stored in the graph (borrowed) and bias (borrowed; NULL if none). */
 const float *pq_weight_data(const pq_graph *g, const pq_node *n);
 const float *pq_bias_data(const pq_graph *g, const pq_node *n);

@@ -162,10 +162,15 @@ static pq_status load_tensor(pq_ctx *ctx, pq_tensor *out, const cJSON *o, const 
                              size_t n_data)
 {
     const cJSON *shape, *span, *v;
+    const char *dtype;
     pq_shape s = {0};
-    pq_status st = pq_json_array(ctx, &shape, o, "shape", o->string);
+    pq_status st = pq_json_string(ctx, &dtype, o, "dtype", o->string);
+    if (st == PQ_OK) st = pq_json_array(ctx, &shape, o, "shape", o->string);
     if (st == PQ_OK) st = pq_json_array(ctx, &span, o, "data_offsets", o->string);
     if (st != PQ_OK) return st;
+    if (strcmp(dtype, "F32") != 0)
+        return pq_fail(ctx, PQ_E_FORMAT, "tensor '%s': dtype '%s', expected 'F32'", o->string,
+                       dtype);
     cJSON_ArrayForEach(v, shape)
     {
         if (s.rank == PQ_MAX_RANK || !cJSON_IsNumber(v) || v->valuedouble < 0 ||
@@ -173,41 +178,74 @@ static pq_status load_tensor(pq_ctx *ctx, pq_tensor *out, const cJSON *o, const 
             return pq_fail(ctx, PQ_E_FORMAT, "tensor '%s': bad shape", o->string);
         s.dim[s.rank++] = (int64_t)v->valuedouble;
     }
-    const cJSON *b = cJSON_GetArrayItem(span, 0);
+    const cJSON *b = cJSON_GetArrayItem(span, 0), *e = cJSON_GetArrayItem(span, 1);
     const int64_t n = pq_shape_count(&s);
     const double begin = cJSON_IsNumber(b) ? b->valuedouble : -1;
+    const double end = cJSON_IsNumber(e) ? e->valuedouble : -1;
     if (n < 0 || begin < 0 || begin > (double)n_data || (uint64_t)n > (n_data - (size_t)begin) / 4)
         return pq_fail(ctx, PQ_E_FORMAT, "tensor '%s': lies outside the file's %zu bytes",
                        o->string, n_data);
+    if (end != begin + 4 * (double)n)
+        return pq_fail(ctx, PQ_E_FORMAT, "tensor '%s': ends at byte %.0f, expected %.0f", o->string,
+                       end, begin + 4 * (double)n);
     st = pq_tensor_new(ctx, out, PQ_F32, &s);
     if (st == PQ_OK) memcpy(pq_tensor_data(out), data + (size_t)begin, (size_t)n * 4);
+    return st;
+}
+
+/* "name@scale" belongs to the weight "name", which stands before it. */
+static pq_status load_scale(pq_ctx *ctx, pq_plan *p, const cJSON *o, size_t n_name,
+                            const uint8_t *data, size_t n_data)
+{
+    pq_tensor *to = NULL;
+    for (size_t i = 0; i < p->n_weights; i++)
+        if (strlen(p->weight[i].name) == n_name &&
+            memcmp(p->weight[i].name, o->string, n_name) == 0)
+            to = &p->weight[i].scale;
+    if (!to || to->buf)
+        return pq_fail(ctx, PQ_E_FORMAT, "tensor '%s': %s, expected one scale behind its weight",
+                       o->string, to ? "a second scale" : "no such weight");
+    pq_status st = load_tensor(ctx, to, o, data, n_data);
+    const float *s = st == PQ_OK ? pq_tensor_data(to) : NULL;
+    for (int64_t i = 0; st == PQ_OK && i < pq_shape_count(&to->shape); i++)
+        if (!isfinite(s[i]) || s[i] <= 0)
+            return pq_fail(ctx, PQ_E_FORMAT,
+                           "tensor '%s': element %" PRId64 " is %g, expected "
+                           "above 0",
+                           o->string, i, (double)s[i]);
     return st;
 }
 
 static pq_status parse_weights(pq_ctx *ctx, pq_plan *p, const uint8_t *d, size_t n,
                                const char *path)
 {
+    static const char suffix[] = "@scale";
+    const size_t n_suffix = sizeof suffix - 1;
     pq_status st = PQ_OK;
     uint64_t length = 0;
     for (int i = 0; i < 8 && n >= 8; i++) length |= (uint64_t)d[i] << 8 * i;
     if (n < 8 || length > n - 8)
         return pq_fail(ctx, PQ_E_FORMAT, "%s: truncated, header of %" PRIu64 " bytes in %zu", path,
                        length, n);
+    const uint8_t *data = d + 8 + length;
+    const size_t n_data = n - 8 - (size_t)length;
     cJSON *header = NULL;
     PQ_TRY(pq_json_parse(ctx, &header, (const char *)d + 8, (size_t)length, path));
-    const size_t room = (size_t)cJSON_GetArraySize(header);
-    PQ_TRY(pq_alloc(ctx, &p->weight, room, sizeof *p->weight));
+    if (!cJSON_IsObject(header)) {
+        st = pq_fail(ctx, PQ_E_FORMAT, "header is no JSON object");
+        goto out;
+    }
+    PQ_TRY(pq_alloc(ctx, &p->weight, (size_t)cJSON_GetArraySize(header), sizeof *p->weight));
     for (const cJSON *o = header->child; o; o = o->next) {
-        const char *at = o->string ? strstr(o->string, "@scale") : NULL;
-        const uint8_t *data = d + 8 + length;
-        if (at && p->n_weights)
-            PQ_TRY(load_tensor(ctx, &p->weight[p->n_weights - 1].scale, o, data,
-                               n - 8 - (size_t)length));
-        else {
-            pq_plan_weight *w = &p->weight[p->n_weights++];
-            PQ_TRY(pq_strdup(ctx, &w->name, o->string ? o->string : ""));
-            PQ_TRY(load_tensor(ctx, &w->data, o, data, n - 8 - (size_t)length));
+        const size_t n_name = strlen(o->string);
+        if (strcmp(o->string, "__metadata__") == 0) continue;
+        if (n_name > n_suffix && strcmp(o->string + n_name - n_suffix, suffix) == 0) {
+            PQ_TRY(load_scale(ctx, p, o, n_name - n_suffix, data, n_data));
+            continue;
         }
+        pq_plan_weight *w = &p->weight[p->n_weights++];
+        PQ_TRY(pq_strdup(ctx, &w->name, o->string));
+        PQ_TRY(load_tensor(ctx, &w->data, o, data, n_data));
     }
 out:
     cJSON_Delete(header);

@@ -20,5 +20,7 @@ uint32_t pq_names_find(const pq_names *n, const char *name);
 
 /** Conv, ConvTranspose, Gemm or MatMul. */
 bool pq_op_is_weighted(pq_op op);
+/** Passes values on unchanged, from its first input: runs on stored integers as they are. */
+bool pq_node_moves(const pq_node *n);
 
 #endif

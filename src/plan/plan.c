@@ -73,6 +73,53 @@ bool pq_op_is_weighted(pq_op op)
     return op == PQ_OP_CONV || op == PQ_OP_CONV_TRANSPOSE || op == PQ_OP_GEMM || op == PQ_OP_MATMUL;
 }
 
+int pq_weight_axis(const pq_graph *g, const pq_node *n)
+{
+    switch (n->op) {
+    case PQ_OP_CONV_TRANSPOSE: return 1;
+    case PQ_OP_GEMM: return n->attr.trans_b ? 0 : 1;
+    case PQ_OP_MATMUL: return pq_in(g, n, 1)->shape.rank - 1;
+    default: return 0;
+    }
+}
+
+/* Scales that come with a corrected weight: one for each output channel of whoever uses it. */
+static pq_status check_scales(pq_ctx *ctx, const pq_binding *b)
+{
+    const pq_graph *g = b->graph;
+    for (size_t i = 0; i < g->n_nodes; i++) {
+        const pq_node *n = &g->node[i];
+        if (n->dead || n->quant_index < 0 || !pq_op_is_weighted(n->op)) continue;
+        const pq_plan_weight *w = b->weight[n->in[1]];
+        const int64_t channels = pq_in(g, n, 1)->shape.dim[pq_weight_axis(g, n)];
+        if (w && w->scale.buf && pq_shape_count(&w->scale.shape) != channels)
+            return pq_fail(ctx, PQ_E_INVALID,
+                           "plan: weight '%s' has %lld scales, expected one for each of its %lld "
+                           "channels",
+                           w->name, (long long)pq_shape_count(&w->scale.shape),
+                           (long long)channels);
+    }
+    return PQ_OK;
+}
+
+bool pq_node_moves(const pq_node *n)
+{
+    switch (n->op) {
+    case PQ_OP_MAX_POOL:
+    case PQ_OP_FOCUS:
+    case PQ_OP_SLICE:
+    case PQ_OP_SPLIT:
+    case PQ_OP_RESHAPE:
+    case PQ_OP_FLATTEN:
+    case PQ_OP_SQUEEZE:
+    case PQ_OP_UNSQUEEZE:
+    case PQ_OP_TRANSPOSE:
+    case PQ_OP_IDENTITY: return true;
+    case PQ_OP_RESIZE: return n->attr.resize == PQ_RESIZE_NEAREST;
+    default: return false;
+    }
+}
+
 /* Works backwards: when a node is reached, the domain of all its readers is known. */
 static pq_status find_domain(pq_ctx *ctx, pq_binding *b)
 {
@@ -155,6 +202,7 @@ pq_status pq_plan_bind(pq_ctx *ctx, pq_binding *out, const pq_plan *p, const pq_
         }
         out->weight[id] = w;
     }
+    PQ_TRY(check_scales(ctx, out));
     st = find_domain(ctx, out);
 out:
     pq_names_clear(&values);

@@ -93,8 +93,11 @@ static pq_status sweep_end(pq_ctx *ctx, end *e)
         if (st == PQ_OK && e->prefix.session)
             st = pq_start_advance(ctx, e->m, &e->prefix, v->prefix);
         if (st == PQ_OK) st = compile(ctx, e, v->op, false, &s);
-        if (st == PQ_OK)
-            st = pq_meter_run(ctx, &f, e->m, s, e->prefix.session ? &e->prefix : NULL, e->bits);
+        /* The outline may have promised more than the session shares: then it starts at the image.
+         */
+        const bool shares = st == PQ_OK && e->prefix.session &&
+                            e->m->o.engine->common_prefix(e->prefix.session, s) >= e->prefix.at;
+        if (st == PQ_OK) st = pq_meter_run(ctx, &f, e->m, s, shares ? &e->prefix : NULL, e->bits);
         pq_session_free(s);
         if (st != PQ_OK) break;
         e->ap[v->op] = f.v[PQ_FIG_AP];

@@ -131,6 +131,15 @@ static void test_refused(void **state)
     list(&s, p, "nobody");
     PQ_CHECK_FAILS(s.ctx, pq_plan_bind(s.ctx, &b, p, s.g), PQ_E_INVALID, "'nobody'");
     pq_free(p->tensor[--p->n_tensors].name);
+    PQ_CHECK(s.ctx, pq_alloc(s.ctx, &p->weight, 1, sizeof *p->weight));
+    p->n_weights = 1;
+    PQ_CHECK(s.ctx, pq_strdup(s.ctx, &p->weight->name, "c.weight"));
+    PQ_CHECK(s.ctx, pq_tensor_new(s.ctx, &p->weight->data, PQ_F32, &PQ_SHAPE(4, 4, 3, 2)));
+    PQ_CHECK_FAILS(s.ctx, pq_plan_bind(s.ctx, &b, p, s.g), PQ_E_INVALID, "'c.weight' does not fit");
+    pq_tensor_clear(&p->weight->data);
+    PQ_CHECK(s.ctx, pq_tensor_new(s.ctx, &p->weight->data, PQ_F32, &PQ_SHAPE(4, 4, 3, 3)));
+    PQ_CHECK(s.ctx, pq_tensor_new(s.ctx, &p->weight->scale, PQ_F32, &PQ_SHAPE(3)));
+    PQ_CHECK_FAILS(s.ctx, pq_plan_bind(s.ctx, &b, p, s.g), PQ_E_INVALID, "3 scales");
     memset(p->graph_hash, 'e', 64);
     pq_graph_hash(s.g, hash);
     PQ_CHECK_FAILS(s.ctx, pq_plan_bind(s.ctx, &b, p, s.g), PQ_E_INVALID, "eeeeeeeeeeee");

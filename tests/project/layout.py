@@ -29,14 +29,12 @@ def code_without_comments(text):
     return re.sub(r'"(\\.|[^"\\])*"', '""', text)
 
 
-def check_includes(name, text):
+def check_includes(name, text, stage_of_header):
     stage = name.split('/')[1]
     for line, target in re.findall(r'^(#include [<"]([^>"]+)[>"])', text, flags=re.M):
         part = target.split('/')
         if part[0] == 'pquant' and len(part) == 2:
-            other = part[1].rsplit('.', 1)[0]
-            if other == 'op':
-                other = 'graph'
+            other = stage_of_header.get(part[1], part[1].rsplit('.', 1)[0])
         elif len(part) > 1 and part[0] in ORDER:
             other = part[0]
         else:
@@ -88,6 +86,10 @@ def check_map(names):
 
 def main():
     names = files()
+    stage_of_header = {'op.def': 'graph'}
+    for folder, headers in re.findall(r'^\| \w+ \| `src/(\w+)/` \| (.*?) \|',
+                                      (root / 'src/README.md').read_text(), flags=re.M):
+        stage_of_header.update((h, folder) for h in re.findall(r'`(\w+\.h)`', headers))
     for name in names:
         if not re.search(r'\.(c|h)$', name):
             if re.fullmatch(r'docs/[\w-]+\.md', name):
@@ -99,7 +101,7 @@ def main():
         if len(text.splitlines()) > MOST_LINES and not name.endswith('_table.c'):
             problems.append(f'{name}: {len(text.splitlines())} lines, at most {MOST_LINES}')
         if name.startswith('src/') and name.count('/') > 1:
-            check_includes(name, text)
+            check_includes(name, text, stage_of_header)
             if not name.startswith('src/cli/'):
                 check_quiet(name, text)
     check_map(names)

@@ -117,12 +117,14 @@ static void alias_residual(cpu_session *s, size_t i)
     const pq_step *step = &p->step[i];
     const pq_slot *r = &p->slot[step->residual], *y = &p->slot[step->out[0]];
     const bool output = y->last == (int)p->n_steps;
-    if (cpu_conv_sums_in_place(s->step[i].conv) && r->last == (int)i && r->first >= 0 &&
-        !r->constant && r->dtype == y->dtype && step->residual != step->in[0] && !output)
+    /* An outline has no convolutions to ask: nearly all sum in place. */
+    const bool in_place = !s->step[i].conv || cpu_conv_sums_in_place(s->step[i].conv);
+    if (in_place && r->last == (int)i && r->first >= 0 && !r->constant && r->dtype == y->dtype &&
+        step->residual != step->in[0] && !output)
         s->stepped.alias[step->out[0]] = step->residual;
 }
 
-static pq_status prepare(pq_ctx *ctx, cpu_session *s, size_t i)
+static pq_status prepare(pq_ctx *ctx, cpu_session *s, size_t i, bool outline)
 {
     const pq_program *p = s->stepped.program;
     const pq_step *step = &p->step[i];
@@ -131,10 +133,10 @@ static pq_status prepare(pq_ctx *ctx, cpu_session *s, size_t i)
         cpu_choose(s, i);
         return PQ_OK;
     }
-    pq_status st = cpu_conv_new(ctx, &s->step[i].conv, s, i);
+    pq_status st = outline ? PQ_OK : cpu_conv_new(ctx, &s->step[i].conv, s, i);
     if (st != PQ_OK) return st;
     s->step[i].run = cpu_conv_run;
-    s->step[i].impl = cpu_conv_impl(s->step[i].conv);
+    s->step[i].impl = outline ? "" : cpu_conv_impl(s->step[i].conv);
     s->layout[step->out[0]] = p->slot[step->out[0]].shape.rank == 4 ? CPU_LAST : CPU_PLAIN;
     if (step->residual != PQ_NONE) alias_residual(s, i);
     return PQ_OK;
@@ -173,11 +175,12 @@ static pq_status compile(pq_ctx *ctx, pq_session **out, const pq_graph *g, const
     CPU_DNNL(ctx, dnnl_engine_create(&s->engine, dnnl_cpu, 0));
     CPU_DNNL(ctx, dnnl_stream_create(&s->stream, s->engine, dnnl_stream_default_flags));
     PQ_TRY(pq_stepped_init(ctx, &s->stepped, &pq_engine_cpu, g, plan, opts));
-    if (opts->outline) goto done;
     PQ_TRY(pq_alloc(ctx, &s->layout, s->stepped.program->n_slots, sizeof *s->layout));
     PQ_TRY(pq_alloc(ctx, &s->step, s->stepped.program->n_steps, sizeof *s->step));
     choose_inputs(s);
-    for (size_t i = 0; i < s->stepped.program->n_steps; i++) PQ_TRY(prepare(ctx, s, i));
+    for (size_t i = 0; i < s->stepped.program->n_steps; i++)
+        PQ_TRY(prepare(ctx, s, i, opts->outline));
+    if (opts->outline) goto done;
     PQ_TRY(pq_alloc(ctx, &s->scratch, s->scratch_bytes, 1));
     PQ_TRY(pq_stepped_allocate(ctx, &s->stepped));
 done:

@@ -56,6 +56,11 @@ typedef struct pq_cpu_kernels {
      * [0, o), weights [o][kh][kw][c/groups] as int16. */
     void (*conv_row)(int32_t *sum, const pq_conv_q8 *v, const uint8_t *x, bool is_signed,
                      int32_t zero_point, const int16_t *weight, int64_t oy);
+    void (*max_bf16)(uint16_t *dst, const uint16_t *x, size_t n);
+    void (*focus_row_bf16)(uint16_t *dst, const float *top, const float *bottom, int64_t c,
+                           int64_t w, size_t plane);
+    /* n rows of `bytes` that lie side by side to rows `pitch` bytes apart. */
+    void (*copy_rows)(uint8_t *dst, size_t pitch, const uint8_t *x, size_t bytes, size_t n);
 } pq_cpu_kernels;
 
 extern const pq_cpu_kernels pq_cpu_kernels_base, pq_cpu_kernels_avx2, pq_cpu_kernels_avx512;
