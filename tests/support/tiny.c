@@ -206,10 +206,17 @@ static void detect(pq_ctx *ctx, pq_detections *list, pq_session *s, const pq_gra
 
 /* ---- data ---- */
 
-static void add_annotations(cJSON *list, const pq_detections *found)
+static int best_first(const void *a, const void *b)
 {
-    enum { BEST = 3 };
-    for (size_t i = 0; i < found->n && i < BEST; i++) {
+    const pq_detection *x = a, *y = b;
+    return (x->score < y->score) - (x->score > y->score);
+}
+
+/* The n best of all pictures together: then every class ranks its true boxes first. */
+static void add_annotations(cJSON *list, pq_detections *found, size_t n)
+{
+    qsort(found->at, found->n, sizeof *found->at, best_first);
+    for (size_t i = 0; i < found->n && i < n; i++) {
         const pq_detection *d = &found->at[i];
         const double box[4] = {d->x, d->y, d->w, d->h};
         cJSON *o = cJSON_CreateObject();
@@ -224,24 +231,21 @@ static void add_annotations(cJSON *list, const pq_detections *found)
 }
 
 static void add_picture(pq_ctx *ctx, const char *folder, int number, pq_session *s,
-                        const pq_graph *g, cJSON *images, cJSON *annotations)
+                        const pq_graph *g, cJSON *images, pq_detections *found)
 {
     char path[512], name[32];
     pq_image img;
-    pq_detections found = {0};
     tiny_picture(ctx, &img, number);
     snprintf(name, sizeof name, "%012d.png", number);
     snprintf(path, sizeof path, "%s/images/%s", folder, name);
     PQ_CHECK(ctx, pq_image_save(ctx, &img, path));
-    detect(ctx, &found, s, g, &img, number);
-    add_annotations(annotations, &found);
+    detect(ctx, found, s, g, &img, number);
     cJSON *o = cJSON_CreateObject();
     cJSON_AddItemToArray(images, o);
     cJSON_AddNumberToObject(o, "id", number);
     cJSON_AddStringToObject(o, "file_name", name);
     cJSON_AddNumberToObject(o, "width", img.w);
     cJSON_AddNumberToObject(o, "height", img.h);
-    pq_detections_clear(&found);
     pq_image_clear(&img);
 }
 
@@ -262,7 +266,10 @@ void tiny_data(pq_ctx *ctx, const char *folder, const pq_graph *g, int first, in
         cJSON_AddNumberToObject(o, "id", i + 1);
         cJSON_AddStringToObject(o, "name", names[i]);
     }
-    for (int i = 0; i < n; i++) add_picture(ctx, folder, first + i, s, g, images, annotations);
+    pq_detections found = {0};
+    for (int i = 0; i < n; i++) add_picture(ctx, folder, first + i, s, g, images, &found);
+    add_annotations(annotations, &found, 4 * (size_t)n);
+    pq_detections_clear(&found);
     snprintf(path, sizeof path, "%s/ann.json", folder);
     PQ_CHECK(ctx, pq_json_save(ctx, doc, path));
     cJSON_Delete(doc);
