@@ -50,7 +50,7 @@ echo 'Latency, batch 1, median ms, rows interleaved; "convolutions": alone, back
 for model in "$T" "$S" "$Y"; do
     echo
     echo "$(basename "$model")"
-    "$pq" bench "$model" --precision fp32,int8 $calib --calib-images 16 --scheme u8 --runs 60 -q --convolutions
+    "$pq" bench "$model" --precision fp32,int8 $calib --calib-images 16 --scheme u8 --runs 60 -q --layers | grep -E "^engine|^cpu  |^cpu |whole network"
 done
 if "$python" -c 'import onnxruntime, openvino, cv2, pycocotools' 2>/dev/null; then
     echo

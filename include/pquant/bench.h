@@ -1,7 +1,7 @@
 /**
  * @file bench.h
- * Latency of sessions, interleaved: rows take turns (A B C A B C …), so that whatever else the machine
- * does falls on all of them alike and their ratios hold.
+ * Latency of sessions, interleaved: rows take turns (A B C A B C …), so that whatever else the
+ * machine does falls on all of them alike and their ratios hold.
  *
  * One run is what trtexec calls host latency without the copies of a GPU: a float32 NCHW tensor in
  * memory to all outputs in memory; with an image given, its bytes to boxes after suppression.
@@ -29,8 +29,8 @@ typedef struct pq_bench_row {
     const char *precision; /* likewise */
     pq_bench_times ms;
     double per_second; /* images: batch / median */
-    double ratio;      /* median of the first row / this median: how many times as fast as the first */
-    double convolutions_ms;   /* median of the weighted steps alone, back to back; 0: not measured */
+    double ratio; /* median of the first row / this median: how many times as fast as the first */
+    double convolutions_ms; /* median of the weighted steps alone, back to back; 0: not measured */
     double over_convolutions; /* median / convolutions_ms; 0: not measured */
 } pq_bench_row;
 
@@ -45,10 +45,10 @@ typedef struct pq_bench_image {
 
 /** Zero means default. */
 typedef struct pq_bench_opts {
-    int runs;                    /* timed runs of each row; 0: 100 */
-    int warm_up;                 /* rounds that are not timed; 0: 10, but at most as many as runs */
-    bool convolutions;           /* fill convolutions_ms where the engine can */
-    const pq_tensor *input;      /* one per input of the sessions, whose shapes must be equal */
+    int runs;               /* timed runs of each row; 0: 100 */
+    int warm_up;            /* rounds that are not timed; 0: 10, but at most as many as runs */
+    bool convolutions;      /* fill convolutions_ms where the engine can */
+    const pq_tensor *input; /* one per input of the sessions, whose shapes must be equal */
     size_t n_inputs;
     const pq_bench_image *image; /* not NULL: end to end; the input is not used then */
 } pq_bench_opts;

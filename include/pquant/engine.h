@@ -72,8 +72,9 @@ struct pq_engine {
      * (room for *n on entry; on return *n is how many there are). */
     pq_status (*layers)(pq_ctx *ctx, pq_session *s, const pq_tensor *in, size_t n_in, pq_layer *out,
                         size_t *n);
-    /* Optional: the weighted steps alone, back to back, on whatever lies in memory: what the network
-     * would cost if everything between its convolutions were free. Nothing is computed that means anything. */
+    /* Optional: the weighted steps alone, back to back, on whatever lies in memory: what the
+     * network would cost if everything between its convolutions were free. Nothing is computed that
+     * means anything. */
     pq_status (*weighted_only)(pq_ctx *ctx, pq_session *s, const pq_tensor *in, size_t n_in);
     /* Optional: going on from the middle, for sweeps. Steps are 0 .. n; a state is what lives
      * between two. */

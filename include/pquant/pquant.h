@@ -6,20 +6,20 @@
 #define PQUANT_PQUANT_H
 
 #include <pquant/base.h>
-#include <pquant/tensor.h>
-#include <pquant/graph.h>
-#include <pquant/read.h>
-#include <pquant/pass.h>
-#include <pquant/plan.h>
-#include <pquant/export.h>
-#include <pquant/engine.h>
-#include <pquant/pqe.h>
+#include <pquant/bench.h>
+#include <pquant/calibrate.h>
 #include <pquant/data.h>
 #include <pquant/detect.h>
+#include <pquant/engine.h>
 #include <pquant/evaluate.h>
-#include <pquant/calibrate.h>
-#include <pquant/sensitivity.h>
+#include <pquant/export.h>
+#include <pquant/graph.h>
+#include <pquant/pass.h>
+#include <pquant/plan.h>
+#include <pquant/pqe.h>
+#include <pquant/read.h>
 #include <pquant/select.h>
-#include <pquant/bench.h>
+#include <pquant/sensitivity.h>
+#include <pquant/tensor.h>
 
 #endif

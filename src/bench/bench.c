@@ -127,8 +127,9 @@ static pq_status prepare(pq_ctx *ctx, lane *l, const pq_bench_row *row, const pq
     const pq_shape *in = &s->input_shape[0];
     const pq_shape want = PQ_SHAPE(in->dim[0], 3, o->image->prep->h, o->image->prep->w);
     if (s->n_inputs != 1 || !pq_shape_equal(in, &want))
-        st = pq_fail(ctx, PQ_E_INVALID, "end to end: %zu inputs and %zu outputs, expected one image",
-                     s->n_inputs, s->n_outputs);
+        st =
+            pq_fail(ctx, PQ_E_INVALID, "end to end: %zu inputs and %zu outputs, expected one image",
+                    s->n_inputs, s->n_outputs);
     else
         st = pq_tensor_new(ctx, &l->input, PQ_F32, in);
 out:

@@ -149,8 +149,8 @@ typedef struct cli_list {
 pq_status cli_list_split(pq_ctx *ctx, cli_list *out, const char *text);
 void cli_list_clear(cli_list *l);
 
-/** Words checked before anything is read: -1, or 2 with a line on stderr for a precision that does not
- *  exist, int8 without ranges, an engine that does not exist. Lists are separated by commas. */
+/** Words checked before anything is read: -1, or 2 with a line on stderr for a precision that does
+ * not exist, int8 without ranges, an engine that does not exist. Lists are separated by commas. */
 int cli_check_precisions(const char *command, const char *list, const cli_common *c);
 int cli_check_engines(const char *command, const char *list);
 /** Is the file there, and a .pqe by its first bytes? */

@@ -187,7 +187,8 @@ static pq_status measure_layers(pq_ctx *ctx, work *w)
                    s->engine->name);
             continue;
         }
-        PQ_TRY(pq_bench_layers(ctx, &w->layers[i], &w->n_layers[i], s, w->input, s->n_inputs, runs));
+        PQ_TRY(
+            pq_bench_layers(ctx, &w->layers[i], &w->n_layers[i], s, w->input, s->n_inputs, runs));
     }
 out:
     return st;

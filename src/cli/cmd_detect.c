@@ -99,7 +99,8 @@ static int64_t image_id(const work *w, const char *path)
     const char *name = pq_path_base(path);
     char *end;
     for (size_t i = 0; w->coco && i < w->coco->n_images; i++)
-        if (strcmp(pq_path_base(w->coco->image[i].file_name), name) == 0) return w->coco->image[i].id;
+        if (strcmp(pq_path_base(w->coco->image[i].file_name), name) == 0)
+            return w->coco->image[i].id;
     const long long id = strtoll(name, &end, 10);
     return end != name && *end == '.' && id >= 0 ? (int64_t)id : -1;
 }
@@ -110,8 +111,7 @@ static pq_status find(pq_ctx *ctx, work *w, pq_detections *found, const pq_image
 {
     pq_geometry geo;
     pq_status st = pq_preprocess(ctx, pq_tensor_data(&w->input), &geo, img, &w->m.prep);
-    if (st == PQ_OK)
-        st = pq_run(ctx, w->session, &w->input, 1, w->output, w->session->n_outputs);
+    if (st == PQ_OK) st = pq_run(ctx, w->session, &w->input, 1, w->output, w->session->n_outputs);
     if (st != PQ_OK) return st;
     return pq_head_decode(ctx, found, &w->m.head, w->output, w->session->n_outputs, 1, &geo, &id);
 }
@@ -187,8 +187,8 @@ static pq_status one_picture(pq_ctx *ctx, work *w, const char *path)
     const int64_t id = image_id(w, path);
     pq_status st;
     if (w->o->coco && id < 0) {
-        st = pq_fail(ctx, PQ_E_INVALID, "%s: no image id, expected one in --ann or a number as name",
-                     path);
+        st = pq_fail(ctx, PQ_E_INVALID,
+                     "%s: no image id, expected one in --ann or a number as name", path);
         goto out;
     }
     PQ_TRY(pq_image_load(ctx, &img, path));
@@ -211,8 +211,7 @@ out:
 static pq_status compile(pq_ctx *ctx, work *w)
 {
     const options *o = w->o;
-    const pq_compile_opts opts = {.threads = (int)o->c.threads,
-                                  .min_score = (float)w->m.head.conf};
+    const pq_compile_opts opts = {.threads = (int)o->c.threads, .min_score = (float)w->m.head.conf};
     const pq_engine *engine;
     pq_ranges *ranges = NULL;
     pq_plan *plan = NULL;
@@ -254,8 +253,7 @@ static pq_status detect(pq_ctx *ctx, work *w, const char **word, size_t n_words)
         PQ_TRY(one_picture(ctx, w, w->path[i]));
     }
     PQ_TRY(pq_progress(ctx, "detect", w->n_paths, w->n_paths));
-    if (o->coco)
-        st = pq_detections_save(ctx, &w->all, w->coco, w->m.head.n_classes, o->coco);
+    if (o->coco) st = pq_detections_save(ctx, &w->all, w->coco, w->m.head.n_classes, o->coco);
 out:
     return st;
 }

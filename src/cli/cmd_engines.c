@@ -17,8 +17,7 @@ static bool add_engine(cJSON *list, const pq_engine *e, const pq_engine_info *in
     for (int i = PQ_PREC_FP32; ok && i <= PQ_PREC_INT8; i++)
         if (info->precisions >> i & 1u)
             ok = cJSON_AddItemToArray(p, cJSON_CreateString(pq_precision_name((pq_precision)i)));
-    return ok &&
-           cJSON_AddStringToObject(o, "scheme", info->scheme == PQ_SCHEME_U8 ? "u8" : "s8") &&
+    return ok && cJSON_AddStringToObject(o, "scheme", info->scheme == PQ_SCHEME_U8 ? "u8" : "s8") &&
            cJSON_AddBoolToObject(o, "taps", info->taps);
 }
 
@@ -53,7 +52,8 @@ int cmd_engines(int argc, char **argv)
     cJSON *list = c.json ? cJSON_CreateArray() : NULL;
     bool ok = !c.json || list;
     if (!c.json)
-        printf("%-12s %-20s %-20s %-6s %s\n", "engine", "version", "precisions", "scheme", "device");
+        printf("%-12s %-20s %-20s %-6s %s\n", "engine", "version", "precisions", "scheme",
+               "device");
     for (const pq_engine *const *e = pq_engines(); *e && ok; e++) {
         pq_engine_info info = {0};
         const pq_status st = (*e)->probe(ctx, &info);

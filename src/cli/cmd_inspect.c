@@ -61,7 +61,8 @@ static cJSON *as_json(const pq_graph *g, const facts *f)
         cJSON *e = cJSON_CreateObject();
         ok = cJSON_AddItemToArray(ops, e) && cJSON_AddNumberToObject(e, "index", i) &&
              cJSON_AddStringToObject(e, "name", node->name) &&
-             cJSON_AddStringToObject(e, "type", node->type) && add_shape(e, "shape", shape_of(g, node));
+             cJSON_AddStringToObject(e, "type", node->type) &&
+             add_shape(e, "shape", shape_of(g, node));
     }
     if (ok) return o;
     cJSON_Delete(o);
@@ -91,7 +92,8 @@ static void as_text(const pq_graph *g, const facts *f)
         const pq_node *node = &g->node[pq_graph_quantizable(g, i)];
         const pq_shape *shape = shape_of(g, node);
         printf("%5d  %-*s  %-16s %-18s %9.2f\n", i, width, node->name, node->type,
-               shape ? pq_shape_text(shape, text, sizeof text) : "", (double)pq_node_macs(g, node) * 1e-6);
+               shape ? pq_shape_text(shape, text, sizeof text) : "",
+               (double)pq_node_macs(g, node) * 1e-6);
     }
 }
 

@@ -35,8 +35,8 @@ bool cli_is_pqe(const char *path)
 {
     char first[8];
     FILE *f = fopen(path, "rb");
-    const bool is = f && fread(first, 1, sizeof first, f) == sizeof first &&
-                    pq_pqe_is(first, sizeof first);
+    const bool is =
+        f && fread(first, 1, sizeof first, f) == sizeof first && pq_pqe_is(first, sizeof first);
     if (f) fclose(f);
     return is;
 }

@@ -73,7 +73,8 @@ void cli_work_close(cli_work *w)
     memset(w, 0, sizeof *w);
 }
 
-pq_status cli_latency(cli_work *w, const pq_plan *const *plan, size_t n, int runs, double *median_ms)
+pq_status cli_latency(cli_work *w, const pq_plan *const *plan, size_t n, int runs,
+                      double *median_ms)
 {
     const pq_compile_opts opts = {.threads = (int)w->c->threads};
     pq_bench_row *row = NULL;
@@ -111,7 +112,8 @@ pq_status cli_write_outputs(cli_work *w, const pq_plan *plan, const char *name, 
 {
     const pq_graph *g = w->model.graph;
     const pq_export_opts opts = {.opset = (int)opset,
-                                 .target = w->scheme == PQ_SCHEME_S8 ? PQ_TARGET_TENSORRT : PQ_TARGET_ANY};
+                                 .target = w->scheme == PQ_SCHEME_S8 ? PQ_TARGET_TENSORRT
+                                                                     : PQ_TARGET_ANY};
     char suffix[64], *path = NULL;
     pq_status st;
     PQ_TRY(output_path(w, &path, name, "_calib.pth"));
@@ -133,11 +135,12 @@ out:
 
 void cli_print_rows(const cli_row *row, size_t n)
 {
-    printf("%-16s %8s %8s %9s %9s %10s %10s\n", "", "AP", "AP50", "ms", "speed-up", "INT8 MACs", "kept float");
+    printf("%-16s %8s %8s %9s %9s %10s %10s\n", "", "AP", "AP50", "ms", "speed-up", "INT8 MACs",
+           "kept float");
     for (size_t i = 0; i < n; i++)
-        printf("%-16s %8.4f %8.4f %9.3f %8.2fx %9.1f%% %10zu\n", row[i].name, row[i].figures.v[PQ_FIG_AP],
-               row[i].figures.v[PQ_FIG_AP50], row[i].ms, row[0].ms / row[i].ms,
-               100 * row[i].int8_mac_share, row[i].n_kept);
+        printf("%-16s %8.4f %8.4f %9.3f %8.2fx %9.1f%% %10zu\n", row[i].name,
+               row[i].figures.v[PQ_FIG_AP], row[i].figures.v[PQ_FIG_AP50], row[i].ms,
+               row[0].ms / row[i].ms, 100 * row[i].int8_mac_share, row[i].n_kept);
 }
 
 /* ---- run.json ---- */
@@ -146,7 +149,8 @@ static bool add_images(cJSON *to, const char *key, const pq_dataset *d)
 {
     cJSON *list = cJSON_AddArrayToObject(to, key);
     for (size_t i = 0; list && i < d->n; i++)
-        if (!cJSON_AddItemToArray(list, cJSON_CreateString(pq_path_base(d->sample[i].path)))) return false;
+        if (!cJSON_AddItemToArray(list, cJSON_CreateString(pq_path_base(d->sample[i].path))))
+            return false;
     return list != NULL;
 }
 
@@ -191,9 +195,10 @@ static bool add_operators(cJSON *to, const cli_work *w, const cli_outcome *o)
             !cJSON_AddStringToObject(x, "name", node->name) ||
             !cJSON_AddStringToObject(x, "precision", o->int8[i] ? "int8" : "fp32"))
             return false;
-        if (o->scores && (!cJSON_AddNumberToObject(x, "AP_quantized", o->scores->op[i].ap_quantized) ||
-                          !cJSON_AddNumberToObject(x, "AP_reverted", o->scores->op[i].ap_reverted) ||
-                          !cJSON_AddNumberToObject(x, "damage", o->scores->op[i].damage)))
+        if (o->scores &&
+            (!cJSON_AddNumberToObject(x, "AP_quantized", o->scores->op[i].ap_quantized) ||
+             !cJSON_AddNumberToObject(x, "AP_reverted", o->scores->op[i].ap_reverted) ||
+             !cJSON_AddNumberToObject(x, "damage", o->scores->op[i].damage)))
             return false;
     }
     return list != NULL;
@@ -209,7 +214,8 @@ cJSON *cli_run_json(const cli_work *w, const cli_outcome *o)
               cJSON_AddNumberToObject(doc, "status", o->status) &&
               cJSON_AddStringToObject(doc, "model", w->model.path) &&
               cJSON_AddStringToObject(doc, "family", w->model.graph->family) &&
-              cJSON_AddStringToObject(doc, "graph_hash", hash) && add_machine(doc, w) && add_rows(doc, o) &&
+              cJSON_AddStringToObject(doc, "graph_hash", hash) && add_machine(doc, w) &&
+              add_rows(doc, o) &&
               cJSON_AddStringToObject(doc, "scheme", w->scheme == PQ_SCHEME_U8 ? "u8" : "s8") &&
               (c = cJSON_AddObjectToObject(doc, "calibration")) != NULL &&
               cJSON_AddStringToObject(c, "calibrator", pq_calibrator_name(w->ranges->calibrator)) &&
@@ -219,8 +225,10 @@ cJSON *cli_run_json(const cli_work *w, const cli_outcome *o)
               cJSON_AddNumberToObject(c, "conf_thres", w->model.head.conf) &&
               cJSON_AddNumberToObject(c, "iou_thres", w->model.head.iou) &&
               cJSON_AddNumberToObject(c, "max_det", w->model.head.max_det);
-    if (ok && o->max_drop >= 0) ok = cJSON_AddNumberToObject(doc, "max_drop", o->max_drop * 100) != NULL;
-    if (ok && o->max_latency > 0) ok = cJSON_AddNumberToObject(doc, "max_latency_ms", o->max_latency) != NULL;
+    if (ok && o->max_drop >= 0)
+        ok = cJSON_AddNumberToObject(doc, "max_drop", o->max_drop * 100) != NULL;
+    if (ok && o->max_latency > 0)
+        ok = cJSON_AddNumberToObject(doc, "max_latency_ms", o->max_latency) != NULL;
     ok = ok && cJSON_AddStringToObject(doc, "annotations", w->c->ann) &&
          cJSON_AddStringToObject(doc, "resize", "OpenCV INTER_LINEAR, 8 bits") &&
          cJSON_AddStringToObject(doc, "jpeg", "libjpeg-turbo, accurate DCT") &&

@@ -91,8 +91,8 @@ static pq_status check_scale(writer *w, const pq_value *v, int axis, const pq_te
 {
     const int64_t n = pq_shape_count(&scale->shape);
     if (axis < 0 || n == v->shape.dim[axis]) return PQ_OK;
-    return pq_fail(w->ctx, PQ_E_INVALID, "plan: weight '%s' has %lld scales, expected %lld", v->name,
-                   (long long)n, (long long)v->shape.dim[axis]);
+    return pq_fail(w->ctx, PQ_E_INVALID, "plan: weight '%s' has %lld scales, expected %lld",
+                   v->name, (long long)n, (long long)v->shape.dim[axis]);
 }
 
 static pq_status add_constant(writer *w, cJSON *o, pq_value_id id)
@@ -115,8 +115,8 @@ static pq_status add_constant(writer *w, cJSON *o, pq_value_id id)
             PQ_TRY(add_blob(w, o, "int8", integers, (size_t)n, integers));
             float *const channels = scale;
             scale = NULL;
-            PQ_TRY(add_blob(w, o, "scale", channels,
-                            (size_t)v->shape.dim[axis] * sizeof *channels, channels));
+            PQ_TRY(add_blob(w, o, "scale", channels, (size_t)v->shape.dim[axis] * sizeof *channels,
+                            channels));
             st = pq_json_check(w->ctx, cJSON_AddNumberToObject(o, "axis", axis));
             goto out;
         }
@@ -173,7 +173,8 @@ static pq_status add_nodes(writer *w, cJSON *header)
         ok = cJSON_AddItemToArray(list, o) && cJSON_AddStringToObject(o, "name", n->name) &&
              cJSON_AddStringToObject(o, "op", pq_op_name(n->op)) &&
              cJSON_AddStringToObject(o, "type", n->type) &&
-             add_ids(o, "in", n->in, (size_t)n->n_in) && add_ids(o, "out", n->out, (size_t)n->n_out) &&
+             add_ids(o, "in", n->in, (size_t)n->n_in) &&
+             add_ids(o, "out", n->out, (size_t)n->n_out) &&
              cJSON_AddItemToObject(o, "attr", pqe_attr_json(&n->attr));
         if (ok && n->quant_index >= 0)
             ok = cJSON_AddNumberToObject(o, "quant_index", n->quant_index) &&

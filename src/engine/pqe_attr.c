@@ -45,8 +45,8 @@ pq_status pqe_get_int(pq_ctx *ctx, int64_t *out, const cJSON *v, const char *wha
     } else
         return pq_fail(ctx, PQ_E_FORMAT, "%s: no integer", what);
     if (*out >= low && *out <= high) return PQ_OK;
-    return pq_fail(ctx, PQ_E_FORMAT, "%s: %" PRId64 ", expected %" PRId64 " to %" PRId64, what, *out,
-                   low, high);
+    return pq_fail(ctx, PQ_E_FORMAT, "%s: %" PRId64 ", expected %" PRId64 " to %" PRId64, what,
+                   *out, low, high);
 }
 
 pq_status pqe_get_float(pq_ctx *ctx, float *out, const cJSON *v, const char *what)
@@ -224,7 +224,8 @@ pq_status pqe_attr_parse(pq_ctx *ctx, pq_attr *out, const cJSON *o, const char *
         int i = 0;
         while (i < N_FIELDS && strcmp(fields[i].name, v->string) != 0) i++;
         if (i == N_FIELDS)
-            return pq_fail(ctx, PQ_E_FORMAT, "node '%.120s': no attribute '%.40s'", node, v->string);
+            return pq_fail(ctx, PQ_E_FORMAT, "node '%.120s': no attribute '%.40s'", node,
+                           v->string);
         pq_status st = parse_field(ctx, &fields[i], out, v, node);
         if (st != PQ_OK) return st;
     }

@@ -17,7 +17,10 @@ enum {
 };
 extern const uint8_t pqe_magic[8];
 
-static inline uint64_t pqe_padded(uint64_t n) { return (n + PQE_ALIGN - 1) / PQE_ALIGN * PQE_ALIGN; }
+static inline uint64_t pqe_padded(uint64_t n)
+{
+    return (n + PQE_ALIGN - 1) / PQE_ALIGN * PQE_ALIGN;
+}
 
 /** Integers and floats that JSON numbers cannot carry exactly become strings. NULL: no memory. */
 cJSON *pqe_int(int64_t v);

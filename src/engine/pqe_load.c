@@ -26,9 +26,9 @@ typedef struct reader {
     uint64_t payload_bytes;
     pq_graph *g;
     pq_plan *plan;
-    pq_tensor *scale; /* per value, or empty */
+    pq_tensor *scale;        /* per value, or empty */
     pq_precision *precision; /* per node */
-    bool *sourced; /* per value: input, constant or made by a node so far */
+    bool *sourced;           /* per value: input, constant or made by a node so far */
 } reader;
 
 static uint64_t get_u64(const uint8_t *p)
@@ -81,10 +81,9 @@ static pq_status find_blob(reader *r, const uint8_t **out, const cJSON *o, const
                                (int64_t)r->payload_bytes);
     if (st != PQ_OK) return st;
     if (at % PQE_ALIGN || bytes > r->payload_bytes - (uint64_t)at)
-        return pq_fail(r->ctx, PQ_E_FORMAT,
-                       "%s: %llu bytes at %lld lie outside the payload of %llu bytes", what,
-                       (unsigned long long)bytes, (long long)at,
-                       (unsigned long long)r->payload_bytes);
+        return pq_fail(
+            r->ctx, PQ_E_FORMAT, "%s: %llu bytes at %lld lie outside the payload of %llu bytes",
+            what, (unsigned long long)bytes, (long long)at, (unsigned long long)r->payload_bytes);
     *out = r->payload + at;
     return PQ_OK;
 }
@@ -125,8 +124,7 @@ static pq_status read_int8(reader *r, const cJSON *o, pq_value_id id, int64_t n,
     const float *s = pq_tensor_data(&r->scale[id]);
     float *w = pq_buf_data(v->data);
     for (int i = (int)axis + 1; i < v->shape.rank; i++) inner *= v->shape.dim[i];
-    for (int64_t i = 0; i < n; i++)
-        w[i] = (float)(int8_t)q[i] * s[i / inner % v->shape.dim[axis]];
+    for (int64_t i = 0; i < n; i++) w[i] = (float)(int8_t)q[i] * s[i / inner % v->shape.dim[axis]];
     return PQ_OK;
 }
 
@@ -239,8 +237,9 @@ static pq_status check_ports(reader *r, pq_node_id id, const char *name, const p
 {
     for (size_t i = 0; i < n_in; i++)
         if (in[i] != PQ_NONE && !r->sourced[in[i]])
-            return pq_fail(r->ctx, PQ_E_FORMAT, "node '%.120s': input '%.120s' is not made before it",
-                           name, r->g->value[in[i]].name);
+            return pq_fail(r->ctx, PQ_E_FORMAT,
+                           "node '%.120s': input '%.120s' is not made before it", name,
+                           r->g->value[in[i]].name);
     for (size_t i = 0; i < n_out; i++) {
         if (out[i] == PQ_NONE || r->sourced[out[i]])
             return pq_fail(r->ctx, PQ_E_FORMAT, "node '%.120s': output %zu is absent or made twice",
@@ -271,8 +270,9 @@ static pq_status read_node(reader *r, const cJSON *o, size_t index)
     while (op < PQ_OP_COUNT && strcmp(op_name, ops[op].name) != 0) op++;
     if (op == PQ_OP_COUNT || n_in < (size_t)ops[op].min_in || n_in > (size_t)ops[op].max_in ||
         n_out < 1 || n_out > (size_t)ops[op].max_out) {
-        st = pq_fail(r->ctx, PQ_E_FORMAT, "node '%.120s': no operator '%.40s' of %zu inputs and %zu outputs",
-                     name, op_name, n_in, n_out);
+        st = pq_fail(r->ctx, PQ_E_FORMAT,
+                     "node '%.120s': no operator '%.40s' of %zu inputs and %zu outputs", name,
+                     op_name, n_in, n_out);
         goto out;
     }
     PQ_TRY(check_ports(r, (pq_node_id)index, name, in, n_in, to, n_out));
@@ -358,8 +358,8 @@ static pq_status read_facts(reader *r, const cJSON *header)
     const size_t room = (size_t)cJSON_GetArraySize(list);
     if (!room || room % 2) goto out;
     PQ_TRY(pq_arena_alloc(r->ctx, g->arena, &meta, room + 1, sizeof *meta));
-    cJSON_ArrayForEach(e, list)
-        PQ_TRY(pq_arena_strdup(r->ctx, g->arena, &meta[n++], cJSON_IsString(e) ? e->valuestring : ""));
+    cJSON_ArrayForEach(e, list) PQ_TRY(
+        pq_arena_strdup(r->ctx, g->arena, &meta[n++], cJSON_IsString(e) ? e->valuestring : ""));
     g->meta = meta;
 out:
     return st;
@@ -464,8 +464,9 @@ static pq_status read_tensor(reader *r, const cJSON *o)
     PQ_TRY(pqe_get_int(r->ctx, &zero_point, cJSON_GetObjectItemCaseSensitive(o, "zero_point"),
                        v->name, 0, u8 ? 255 : 0));
     if (!(t->scale > 0) || !isfinite(t->scale) || v->dtype != PQ_F32) {
-        st = pq_fail(r->ctx, PQ_E_FORMAT, "plan: tensor '%.120s': %s of scale %g, expected float32 above 0",
-                     v->name, pq_dtype_name(v->dtype), (double)t->scale);
+        st = pq_fail(r->ctx, PQ_E_FORMAT,
+                     "plan: tensor '%.120s': %s of scale %g, expected float32 above 0", v->name,
+                     pq_dtype_name(v->dtype), (double)t->scale);
         goto out;
     }
     t->dtype = u8 ? PQ_U8 : PQ_S8;

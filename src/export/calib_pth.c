@@ -95,7 +95,8 @@ static pq_status add_operator(state_dict *d, pq_node_id id)
     const bool weighted = pq_op_is_weighted(n->op), int8 = d->b.precision[id] == PQ_PREC_INT8;
     const pq_plan_tensor *x = d->b.tensor[n->in[0]];
     pq_status st = PQ_OK;
-    /* A pooling that only moves integers may have no scale of its own in front: its result's is the same. */
+    /* A pooling that only moves integers may have no scale of its own in front: its result's is the
+     * same. */
     if (!x && !weighted) x = d->b.tensor[n->out[0]];
     if (int8 && x) PQ_TRY(add_input_range(d, n->name, x));
     if (!weighted) goto out;

@@ -1,4 +1,5 @@
-/** @file calib_pth.h  A calibrated checkpoint: folded weights with the ranges of their quantizers. */
+/** @file calib_pth.h  A calibrated checkpoint: folded weights with the ranges of their quantizers.
+ */
 #ifndef PQ_EXPORT_CALIB_PTH_H
 #define PQ_EXPORT_CALIB_PTH_H
 

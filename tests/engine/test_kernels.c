@@ -145,6 +145,46 @@ static void test_bf16(void **state)
         }
 }
 
+static void test_moves(void **state)
+{
+    static uint16_t a[MOST + 1], b[MOST], focus[4 * MOST + 1];
+    (void)state;
+    for (size_t t = 0; t < n_tables; t++)
+        for (int round = 0; round < ROUNDS; round++) {
+            const size_t n = pq_rng_below(&rng, MOST);
+            for (size_t i = 0; i < n; i++) {
+                a[i] = pq_f32_to_bf16(x[i] = uniform(-9, 9));
+                b[i] = pq_f32_to_bf16(z[i] = uniform(-9, 9));
+            }
+            a[n] = 0xa5a5;
+            table[t]->max_bf16(a, b, n);
+            for (size_t i = 0; i < n; i++)
+                assert_int_equal(a[i], pq_f32_to_bf16(fmaxf(pq_bf16_to_f32(pq_f32_to_bf16(x[i])),
+                                                            pq_bf16_to_f32(b[i]))));
+            assert_int_equal(a[n], 0xa5a5);
+
+            const int64_t w = 2 * (int64_t)pq_rng_below(&rng, MOST / 2 + 1);
+            focus[2 * w] = 0xa5a5;
+            table[t]->focus_row_bf16(focus, x, z, 1, w, 0);
+            for (int64_t i = 0; i < w / 2; i++)
+                for (int64_t p = 0; p < 4; p++)
+                    assert_int_equal(focus[4 * i + p],
+                                     pq_f32_to_bf16((p % 2 ? z : x)[2 * i + p / 2]));
+            assert_int_equal(focus[2 * w], 0xa5a5);
+
+            const size_t bytes = 1 + pq_rng_below(&rng, 90), rows = pq_rng_below(&rng, 12);
+            const size_t pitch = bytes + pq_rng_below(&rng, 50), all = rows * pitch;
+            fill_bytes(q, rows * bytes < sizeof q ? rows * bytes : sizeof q);
+            uint8_t *to = guarded(all);
+            table[t]->copy_rows(to, pitch, q, bytes, rows);
+            for (size_t i = 0; i < rows; i++) {
+                assert_memory_equal(to + i * pitch, q + i * bytes, bytes);
+                for (size_t k = bytes; k < pitch; k++) assert_int_equal(to[i * pitch + k], 0xa5);
+            }
+            check_guards(to, all);
+        }
+}
+
 static void test_elementwise(void **state)
 {
     float y[MOST + 8];
@@ -336,10 +376,11 @@ static void test_conv_row(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_quantize), cmocka_unit_test(test_dequantize),
-        cmocka_unit_test(test_bf16),     cmocka_unit_test(test_elementwise),
-        cmocka_unit_test(test_activate), cmocka_unit_test(test_focus),
-        cmocka_unit_test(test_boxes),    cmocka_unit_test(test_conv_row)};
+        cmocka_unit_test(test_quantize),    cmocka_unit_test(test_dequantize),
+        cmocka_unit_test(test_bf16),        cmocka_unit_test(test_moves),
+        cmocka_unit_test(test_elementwise), cmocka_unit_test(test_activate),
+        cmocka_unit_test(test_focus),       cmocka_unit_test(test_boxes),
+        cmocka_unit_test(test_conv_row)};
     const pq_cpu *c = pq_cpu_get();
     table[n_tables++] = &pq_cpu_kernels_base;
     if (c->avx2 && c->fma) table[n_tables++] = &pq_cpu_kernels_avx2;

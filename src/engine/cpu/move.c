@@ -60,10 +60,9 @@ pq_status cpu_run_concat(pq_ctx *ctx, cpu_session *s, size_t i)
     const pq_slot *out = cpu_slot_of(s, step->out[0]);
     const int64_t oh = out->shape.dim[2], ow = out->shape.dim[3];
     const size_t e = pq_dtype_size(out->dtype), pitch = (size_t)out->shape.dim[1] * e;
-    const int threads = cpu_threads(s, cpu_count_of(out) * e);
     uint8_t *y = cpu_data_of(s, step->out[0]);
     (void)ctx;
-#pragma omp parallel for num_threads(threads) schedule(static)
+#pragma omp parallel for num_threads(cpu_threads(s, cpu_count_of(out) * e)) schedule(static)
     for (int64_t r = 0; r < out->shape.dim[0] * oh; r++) {
         uint8_t *to = y + (size_t)(r * ow) * pitch;
         for (int k = 0; k < step->n_in; k++) {
@@ -196,12 +195,11 @@ pq_status cpu_run_upsample(pq_ctx *ctx, cpu_session *s, size_t i)
     const pq_slot *in = cpu_slot_of(s, step->in[0]), *out = cpu_slot_of(s, step->out[0]);
     const int64_t h = in->shape.dim[2], w = in->shape.dim[3], oh = out->shape.dim[2],
                   ow = out->shape.dim[3], f = ow / w;
-    const size_t pixel = (size_t)in->shape.dim[1] * pq_dtype_size(in->dtype);
-    const int threads = cpu_threads(s, (size_t)(out->shape.dim[0] * oh * ow) * pixel);
+    const size_t e = pq_dtype_size(in->dtype), pixel = (size_t)in->shape.dim[1] * e;
     const uint8_t *x = cpu_data_of(s, step->in[0]);
     uint8_t *y = cpu_data_of(s, step->out[0]);
     (void)ctx;
-#pragma omp parallel for num_threads(threads) schedule(static)
+#pragma omp parallel for num_threads(cpu_threads(s, cpu_count_of(out) * e)) schedule(static)
     for (int64_t r = 0; r < out->shape.dim[0] * oh; r++) {
         const uint8_t *row = x + (size_t)((r / oh * h + r % oh * h / oh) * w) * pixel;
         for (int64_t j = 0; j < f; j++)

@@ -37,8 +37,7 @@ static void store(const cpu_session *s, const pq_slot *slot, void *data, size_t 
 void cpu_copy(const cpu_session *s, void *dst, const void *src, size_t bytes)
 {
     enum { PART = 16384 };
-    const int threads = cpu_threads(s, bytes);
-#pragma omp parallel for num_threads(threads) schedule(static)
+#pragma omp parallel for num_threads(cpu_threads(s, bytes)) schedule(static)
     for (size_t at = 0; at < bytes; at += PART)
         memcpy((char *)dst + at, (const char *)src + at, bytes - at < PART ? bytes - at : PART);
 }
