@@ -95,7 +95,7 @@ pq_status pq_ranges_load(pq_ctx *ctx, pq_ranges **out, const char *path)
     int64_t n;
     pq_status st;
     *out = NULL;
-    PQ_TRY(pq_json_load(ctx, &doc, path));
+    if ((st = pq_json_load(ctx, &doc, path)) != PQ_OK) return st;
     PQ_TRY(pq_alloc(ctx, &r, 1, sizeof *r));
     PQ_TRY(pq_json_string(ctx, &text, doc, "graph_hash", "ranges"));
     if (strlen(text) != 64) {
@@ -115,5 +115,6 @@ pq_status pq_ranges_load(pq_ctx *ctx, pq_ranges **out, const char *path)
 out:
     pq_ranges_free(r);
     cJSON_Delete(doc);
-    return st == PQ_OK ? st : pq_prefix(ctx, st, "%s", path);
+    if (st == PQ_E_INVALID) st = PQ_E_FORMAT; /* a calibrator that does not exist */
+    return pq_prefix(ctx, st, "%s", path);
 }

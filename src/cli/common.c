@@ -99,6 +99,9 @@ pq_status cli_model_read(pq_ctx *ctx, cli_model *m, const char *path, const cli_
 {
     memset(m, 0, sizeof *m);
     m->path = path;
+    if (c->conf > 1 || c->iou > 1)
+        return pq_fail(ctx, PQ_E_INVALID, "--conf-thres %g and --iou-thres %g, expected 0 to 1",
+                       c->conf, c->iou);
     if (c->threads > 0) pq_ctx_set_threads(ctx, (int)c->threads);
     pq_status st = cli_is_pqe(path) ? load_pqe(ctx, m, path, c) : load_folded(ctx, m, path, c);
     if (st != PQ_OK) return st;
@@ -150,6 +153,40 @@ static pq_status say_overlap(pq_ctx *ctx, const pq_dataset *calib, const pq_data
     return st;
 }
 
+/* A plan or ranges from a file, made for this model? The file is at fault, not the usage. */
+static pq_status check_graph(pq_ctx *ctx, const cli_model *m, const char *hash, const char *path)
+{
+    char own[65];
+    pq_graph_hash(m->graph, own);
+    if (strcmp(hash, own) == 0) return PQ_OK;
+    return pq_fail(ctx, PQ_E_FORMAT, "%s: made for graph %.12s, expected that of %s, %.12s", path,
+                   hash, m->path, own);
+}
+
+static pq_status load_ranges(pq_ctx *ctx, pq_ranges **out, const cli_model *m, const char *path)
+{
+    pq_status st = pq_ranges_load(ctx, out, path);
+    if (st != PQ_OK) return st;
+    st = check_graph(ctx, m, (*out)->graph_hash, path);
+    if (st != PQ_OK) {
+        pq_ranges_free(*out);
+        *out = NULL;
+    }
+    return st;
+}
+
+static pq_status load_plan(pq_ctx *ctx, pq_plan **out, const cli_model *m, const char *path)
+{
+    pq_status st = pq_plan_load(ctx, out, path);
+    if (st != PQ_OK) return st;
+    st = check_graph(ctx, m, (*out)->graph_hash, path);
+    if (st != PQ_OK) {
+        pq_plan_free(*out);
+        *out = NULL;
+    }
+    return st;
+}
+
 pq_status cli_ranges(pq_ctx *ctx, pq_ranges **out, const cli_model *m, const cli_common *c,
                      const pq_dataset *eval)
 {
@@ -158,9 +195,11 @@ pq_status cli_ranges(pq_ctx *ctx, pq_ranges **out, const cli_model *m, const cli
     pq_dataset *images = NULL;
     pq_status st;
     *out = NULL;
-    if (c->ranges) return pq_ranges_load(ctx, out, c->ranges);
+    if (c->ranges) return load_ranges(ctx, out, m, c->ranges);
     if (!c->calib_data)
         return pq_fail(ctx, PQ_E_INVALID, "int8 needs ranges: give --calib-data or --ranges");
+    if (c->calib_images < 1)
+        return pq_fail(ctx, PQ_E_INVALID, "--calib-images 0, expected at least 1");
     PQ_TRY(cli_need_head(ctx, m));
     PQ_TRY(pq_calibrator_parse(ctx, &opts.calibrator, c->calibrator));
     PQ_TRY(calibration_images(ctx, &images, c));
@@ -211,7 +250,7 @@ pq_status cli_plan(pq_ctx *ctx, pq_plan **out, const char *word, const cli_model
     *out = NULL;
     if (strcmp(word, "int8") == 0) return int8_plan(ctx, out, m, c, engine, ranges, eval);
     const size_t n = strlen(word);
-    if (n > 5 && strcmp(word + n - 5, ".json") == 0) return pq_plan_load(ctx, out, word);
+    if (n > 5 && strcmp(word + n - 5, ".json") == 0) return load_plan(ctx, out, m, word);
     pq_status st = pq_precision_parse(ctx, &p, word);
     if (st != PQ_OK)
         return pq_fail(ctx, PQ_E_INVALID,

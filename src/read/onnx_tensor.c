@@ -2,6 +2,7 @@
  * type becomes float32, so that a network written in float16 is read as the float32 network whose
  * weights those are. */
 #include <errno.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -136,6 +137,19 @@ static pq_status get_shape(pq_ctx *ctx, const Onnx__TensorProto *t, pq_shape *sh
     return PQ_OK;
 }
 
+/* NaN is nobody's intention; infinity may be a bound or a mask, but not a weight (2 dimensions or
+ * more). */
+static pq_status check_finite(pq_ctx *ctx, const pq_tensor *t, size_t n)
+{
+    const float *x = pq_tensor_data(t);
+    if (t->dtype != PQ_F32) return PQ_OK;
+    for (size_t i = 0; i < n; i++)
+        if (!isfinite(x[i]) && (isnan(x[i]) || t->shape.rank >= 2))
+            return pq_fail(ctx, PQ_E_FORMAT, "element %zu is %g, expected a finite number", i,
+                           (double)x[i]);
+    return PQ_OK;
+}
+
 pq_status pq_onnx_tensor(pq_onnx_reader *r, pq_tensor *out, const Onnx__TensorProto *t)
 {
     pq_status st;
@@ -175,7 +189,9 @@ pq_status pq_onnx_tensor(pq_onnx_reader *r, pq_tensor *out, const Onnx__TensorPr
         *out = narrow;
         memset(&narrow, 0, sizeof narrow);
     }
+    st = check_finite(r->ctx, out, n);
 out:
+    if (st != PQ_OK) pq_tensor_clear(out);
     pq_tensor_clear(&narrow);
     pq_buf_unref(map);
     return st;

@@ -31,8 +31,11 @@ pq_status pq_zip_open(pq_ctx *ctx, pq_zip **out, pq_buf *file)
     src = zip_source_buffer_create(pq_buf_data(file), pq_buf_bytes(file), 0, &e);
     if (src) (*out)->za = zip_open_from_source(src, ZIP_RDONLY, &e);
     if (!(*out)->za) {
-        st = pq_fail(ctx, zip_error_code_zip(&e) == ZIP_ER_MEMORY ? PQ_E_NOMEM : PQ_E_FORMAT,
-                     "zip archive of %zu bytes: %s", pq_buf_bytes(file), zip_error_strerror(&e));
+        const int code = zip_error_code_zip(&e);
+        st = pq_fail(ctx, code == ZIP_ER_MEMORY ? PQ_E_NOMEM : PQ_E_FORMAT,
+                     "zip archive of %zu bytes: %s", pq_buf_bytes(file),
+                     code == ZIP_ER_NOZIP ? "no directory at its end, the file is cut short"
+                                          : zip_error_strerror(&e));
         zip_source_free(src);
     }
 out:

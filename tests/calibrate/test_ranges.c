@@ -94,7 +94,7 @@ static void test_hostile(void **state)
     refuse("[]", PQ_E_FORMAT, "graph_hash");
     refuse("{\"graph_hash\":\"12\"}", PQ_E_FORMAT, "64 digits");
     refuse("{" HASH "}", PQ_E_FORMAT, "calibrator");
-    refuse("{" HASH ",\"calibrator\":\"best\"}", PQ_E_INVALID, "best");
+    refuse("{" HASH ",\"calibrator\":\"best\"}", PQ_E_FORMAT, "best");
     refuse(HEAD "{}}", PQ_E_FORMAT, "tensors");
     refuse(HEAD "[1]}", PQ_E_FORMAT, "name");
     refuse(RANGE("0", "0", "1"), PQ_E_FORMAT, "amax");
