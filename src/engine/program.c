@@ -371,7 +371,7 @@ static void find_lifetimes(pq_program *p)
     for (size_t k = 0; k < p->graph->n_outputs; k++)
         for (size_t i = 0; i < p->n_slots; i++)
             if (p->slot[i].value == p->graph->output[k] && p->slot[i].form == PQ_FORM_REAL &&
-                p->slot[i].dtype == PQ_F32)
+                (p->slot[i].dtype == PQ_F32 || p->graph->value[p->slot[i].value].dtype != PQ_F32))
                 p->slot[i].last = (int)p->n_steps;
 }
 
