@@ -6,6 +6,7 @@
 
 #include "base/file.h"
 #include "base/mem.h"
+#include "graph/tail.h"
 #include "read/onnx_internal.h"
 #include "read/proto_scan.h"
 
@@ -195,6 +196,16 @@ static int64_t count_anchors(const pq_graph *g)
     return n;
 }
 
+/* A list of the same shape may be NanoDet's (classes, distances: 80 + 32) or one of boxes that are
+ * decoded already (put together of their columns at the very end). */
+static bool is_yolox(const pq_graph *g)
+{
+    pq_tail tail;
+    pq_graph_tail(&tail, g, g->output[0], 2);
+    if (tail.n) return !tail.last && tail.n == 3 && tail.size[0] == 4 && tail.size[1] == 1;
+    return g->value[g->output[0]].shape.dim[2] != 112;
+}
+
 /* A detector is known by what it gives: the file's own word, if we wrote it, comes first. */
 static const char *find_family(const pq_graph *g)
 {
@@ -203,7 +214,7 @@ static const char *find_family(const pq_graph *g)
     const int64_t anchors = count_anchors(g);
     const pq_shape *a = &g->value[g->output[0]].shape;
     if (a->rank == 3 && a->dim[1] == anchors) {
-        if (g->n_outputs == 1 && a->dim[2] > 5) return "YOLOX";
+        if (g->n_outputs == 1 && a->dim[2] > 5 && is_yolox(g)) return "YOLOX";
         const pq_shape *b = g->n_outputs == 2 ? &g->value[g->output[1]].shape : NULL;
         if (b && b->rank == 3 && b->dim[1] == anchors && b->dim[2] == 4) return "DAMO-YOLO";
     }
