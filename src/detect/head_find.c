@@ -168,7 +168,7 @@ static int levels_of(const seen *s, int64_t n, int *first)
 {
     static const struct {
         int first, levels;
-    } ways[] = {{8, 3}, {8, 4}, {4, 4}, {16, 2}};
+    } ways[] = {{8, 3}, {8, 4}, {4, 4}};
     for (size_t i = 0; i < sizeof ways / sizeof *ways; i++) {
         int64_t sum = 0;
         for (int k = 0; k < ways[i].levels; k++) sum += cells_of(s, ways[i].first << k);
