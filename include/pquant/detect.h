@@ -116,6 +116,33 @@ PQ_API PQ_MUST_USE pq_status pq_head_check(pq_ctx *ctx, const pq_head *head, con
 PQ_API void pq_head_prep(pq_prep *out, const pq_head *head);
 
 /**
+ * What a model file does not say, beside it: MODEL.json (docs/formats.md). Members that the file
+ * lacks are zero.
+ */
+typedef struct pq_sidecar {
+    int h, w;          /* of the input */
+    char **class_name; /* [n_classes] */
+    int64_t *category; /* [n_classes]: id of each class in annotations */
+    int n_classes;     /* of the two, or told by "classes" */
+    struct cJSON *doc; /* as read */
+    char *path;
+} pq_sidecar;
+
+/** Memory: *out is yours (pq_sidecar_free), NULL on error. Errors: IO; FORMAT (member, found,
+ *  expected; an unknown member by name); NOMEM. */
+PQ_API PQ_MUST_USE pq_status pq_sidecar_load(pq_ctx *ctx, pq_sidecar **out, const char *path);
+PQ_API void pq_sidecar_free(pq_sidecar *s);
+/** The head of g as the sidecar names it; where it names no decoding, the recognised one with the
+ *  sidecar's changes. Errors: FORMAT; UNSUPPORTED (no decoding, or outputs that do not fit it). */
+PQ_API PQ_MUST_USE pq_status pq_sidecar_head(pq_ctx *ctx, pq_head *out, const pq_sidecar *s,
+                                             const pq_graph *g);
+/** Write a sidecar that says all about a head, for people to correct. class_name may be NULL.
+ *  Errors: IO, NOMEM. */
+PQ_API PQ_MUST_USE pq_status pq_sidecar_save(pq_ctx *ctx, const char *path, const pq_head *head,
+                                             const pq_graph *g, const char *const *class_name,
+                                             int n_names);
+
+/**
  * Boxes of the first n images of a batch, appended to list: image by image, best score first.
  * Every (anchor, class) with score > conf is a candidate; greedy suppression runs within each
  * class; the best max_det of all classes stay. Boxes are mapped back and not clipped; those with a

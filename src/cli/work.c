@@ -40,8 +40,7 @@ pq_status cli_work_open(pq_ctx *ctx, cli_work *w, const char *model, const cli_c
     PQ_TRY(pq_strdup(ctx, &w->out, out));
     PQ_TRY(pq_path_join(ctx, &w->journal, out, "sensitivity.jsonl"));
     PQ_TRY(cli_model_load(ctx, &w->model, model, c));
-    PQ_TRY(cli_need_head(ctx, &w->model));
-    PQ_TRY(cli_data_load(ctx, &w->data, c));
+    PQ_TRY(cli_data_for(ctx, &w->data, &w->model, c));
     PQ_TRY(cli_ranges(ctx, &w->ranges, &w->model, c, w->data.images));
     PQ_TRY(pq_path_join(ctx, &path, out, "ranges.json"));
     PQ_TRY(pq_ranges_save(ctx, w->ranges, path));
@@ -53,7 +52,7 @@ pq_status cli_work_open(pq_ctx *ctx, cli_work *w, const char *model, const cli_c
                              .data = w->data.images,
                              .coco = w->data.coco,
                              .prep = &w->model.prep,
-                             .head = &w->model.head,
+                             .head = w->model.has_head ? &w->model.head : NULL,
                              .threads = (int)c->threads,
                              .journal = w->journal};
     st = pq_meter_new(ctx, &w->meter, &o);
