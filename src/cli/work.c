@@ -228,7 +228,10 @@ cJSON *cli_run_json(const cli_work *w, const cli_outcome *o)
         ok = cJSON_AddNumberToObject(doc, "max_drop", o->max_drop * 100) != NULL;
     if (ok && o->max_latency > 0)
         ok = cJSON_AddNumberToObject(doc, "max_latency_ms", o->max_latency) != NULL;
-    ok = ok && cJSON_AddStringToObject(doc, "annotations", w->c->ann) &&
+    ok = ok &&
+         (w->data.coco
+              ? cJSON_AddStringToObject(doc, "annotations", w->c->ann)
+              : cJSON_AddStringToObject(doc, "score", "1 - noise / signal of the outputs")) &&
          cJSON_AddStringToObject(doc, "resize", "OpenCV INTER_LINEAR, 8 bits") &&
          cJSON_AddStringToObject(doc, "jpeg", "libjpeg-turbo, accurate DCT") &&
          add_operators(doc, w, o) && add_images(doc, "images", w->data.images);

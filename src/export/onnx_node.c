@@ -128,6 +128,8 @@ pq_status pq_onnx_write_slice(pq_onnx_writer *w, const char *base, const char *w
         from[count] = begin[i];
         to[count] = n[i] ? begin[i] + (n[i] - 1) * step[i] + (step[i] > 0 ? 1 : -1) : begin[i];
         if (n[i] && to[count] < 0) to[count] = INT64_MIN; /* -1 would mean the last element */
+        /* To the end, whatever that is: another input size must not be cut off unnoticed. */
+        if (n[i] && step[i] > 0 && begin[i] + n[i] * step[i] >= x->dim[i]) to[count] = INT64_MAX;
         axes[count] = i;
         steps[count++] = step[i];
     }
