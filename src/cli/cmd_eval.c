@@ -16,7 +16,8 @@ static pq_status evaluate(pq_ctx *ctx, pq_figures *f, const char *path, const ch
     pq_status st;
     PQ_TRY(pq_engine_find(ctx, &engine, c->engine));
     PQ_TRY(cli_model_load(ctx, &m, path, c));
-    PQ_TRY(cli_data_load(ctx, &d, c));
+    PQ_TRY(cli_need_head(ctx, &m));
+    PQ_TRY(cli_data_for(ctx, &d, &m, c));
     if (m.plan && !precision)
         st = cli_evaluate(ctx, f, &m, m.plan, engine, &d, c);
     else {

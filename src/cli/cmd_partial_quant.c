@@ -107,7 +107,10 @@ static pq_status convert(cli_work *w, const script *s, pq_plan **plan)
     PQ_TRY(pq_strdup(w->ctx, &w->out, s->out));
     PQ_TRY(pq_dir_make(w->ctx, s->out));
     PQ_TRY(cli_model_load(w->ctx, &w->model, s->ckpt, c));
-    if (s->trt_eval) PQ_TRY(cli_data_load(w->ctx, &w->data, c));
+    if (s->trt_eval) {
+        PQ_TRY(cli_need_head(w->ctx, &w->model));
+        PQ_TRY(cli_data_for(w->ctx, &w->data, &w->model, c));
+    }
     PQ_TRY(cli_ranges(w->ctx, &w->ranges, &w->model, c, w->data.images));
     if (s->calib_weights) PQ_TRY(take_amax(w->ctx, w->ranges, w->model.graph, s->calib_weights));
     PQ_TRY(make_plan(w, s, plan));

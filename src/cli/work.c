@@ -40,8 +40,7 @@ pq_status cli_work_open(pq_ctx *ctx, cli_work *w, const char *model, const cli_c
     PQ_TRY(pq_strdup(ctx, &w->out, out));
     PQ_TRY(pq_path_join(ctx, &w->journal, out, "sensitivity.jsonl"));
     PQ_TRY(cli_model_load(ctx, &w->model, model, c));
-    PQ_TRY(cli_need_head(ctx, &w->model));
-    PQ_TRY(cli_data_load(ctx, &w->data, c));
+    PQ_TRY(cli_data_for(ctx, &w->data, &w->model, c));
     PQ_TRY(cli_ranges(ctx, &w->ranges, &w->model, c, w->data.images));
     PQ_TRY(pq_path_join(ctx, &path, out, "ranges.json"));
     PQ_TRY(pq_ranges_save(ctx, w->ranges, path));
@@ -53,7 +52,7 @@ pq_status cli_work_open(pq_ctx *ctx, cli_work *w, const char *model, const cli_c
                              .data = w->data.images,
                              .coco = w->data.coco,
                              .prep = &w->model.prep,
-                             .head = &w->model.head,
+                             .head = w->model.has_head ? &w->model.head : NULL,
                              .threads = (int)c->threads,
                              .journal = w->journal};
     st = pq_meter_new(ctx, &w->meter, &o);
@@ -229,7 +228,10 @@ cJSON *cli_run_json(const cli_work *w, const cli_outcome *o)
         ok = cJSON_AddNumberToObject(doc, "max_drop", o->max_drop * 100) != NULL;
     if (ok && o->max_latency > 0)
         ok = cJSON_AddNumberToObject(doc, "max_latency_ms", o->max_latency) != NULL;
-    ok = ok && cJSON_AddStringToObject(doc, "annotations", w->c->ann) &&
+    ok = ok &&
+         (w->data.coco
+              ? cJSON_AddStringToObject(doc, "annotations", w->c->ann)
+              : cJSON_AddStringToObject(doc, "score", "1 - noise / signal of the outputs")) &&
          cJSON_AddStringToObject(doc, "resize", "OpenCV INTER_LINEAR, 8 bits") &&
          cJSON_AddStringToObject(doc, "jpeg", "libjpeg-turbo, accurate DCT") &&
          add_operators(doc, w, o) && add_images(doc, "images", w->data.images);
