@@ -569,7 +569,8 @@ class Trainer:
                 now = time.time()
                 self.log(f'{now - start:5.0f} s  step {self.steps:6}  rate {rate:.5f}  loss class '
                          f'{part[0]:.4f} box {part[1]:.4f} distance {part[2]:.4f}  '
-                         f'{seen * args.batch / (now - shown):.0f} images/s  {self.scenes.n} scenes')
+                         f'{seen * args.batch / (now - shown):.0f} images/s  '
+                         f'{self.scenes.n} scenes')
                 shown, seen, total = now, 0, torch.zeros_like(total)
             if time.time() - saved > args.every:
                 ap = self.figures(test)
@@ -616,8 +617,9 @@ def main():
             f.write(text + '\n')
             f.flush()
         name = torch.cuda.get_device_name(device) if device.type == 'cuda' else 'CPU'
-        shown = {k: v for k, v in vars(args).items() if k not in ('out', 'scenes', 'evaluate')}
-        log(f'PyTorch {torch.__version__}, {name}; ' + ' '.join(f'{k}={v}' for k, v in shown.items()))
+        hidden = ('out', 'scenes', 'evaluate')
+        shown = [f'{k}={v}' for k, v in vars(args).items() if k not in hidden]
+        log(f'PyTorch {torch.__version__}, {name}; ' + ' '.join(shown))
         Trainer(args, device, log).run(args.out)
 
 

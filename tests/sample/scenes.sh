@@ -44,8 +44,13 @@ refuse 2 --seed 1 --count 0 --out "$dir/x"
 refuse 2 --seed 1 --count 2 --out "$dir/x" --fast
 refuse 1 --seed 1 --count 2 --out "$dir/png/instances.json/x"
 
-ap=$("$pquant" eval sample/damoyolo_shapes_Ns.pth --data "$dir/png/images" \
-    --ann "$dir/png/instances.json" -q | awk '$1 == "AP" { print $2 }')
-echo "AP on 16 scenes: $ap"
+said=$("$pquant" eval sample/damoyolo_shapes_Ns.pth --data "$dir/png/images" \
+    --ann "$dir/png/instances.json" --precision bf16 --against fp32 -q)
+echo "$said"
+ap=$(echo "$said" | awk '$1 == "AP" && $2 != "of" { print $2 }')
 check 'AP' awk -v a="${ap:-0}" 'BEGIN { exit !(a >= 0.6) }'
+# bf16 loses next to nothing, and the interval holds the difference.
+echo "$said" | awk '$1 == "difference" { d = $2 + 0; lo = $6 + 0; hi = $8 + 0; n++ }
+    END { exit !(n == 1 && lo <= d && d <= hi && lo > -0.03 && hi < 0.03) }'
+check 'difference and interval' [ $? -eq 0 ]
 exit $failed
