@@ -150,6 +150,9 @@ pq_status cli_data_for(pq_ctx *ctx, cli_data *d, cli_model *m, const cli_common 
 void cli_data_clear(cli_data *d);
 /** -1, or the exit status where --data or the calibration's source is missing. */
 int cli_need_data(const char *command, const cli_common *c);
+/** What a plan on an engine finds, matched with the ground truth. Memory: pq_eval_free. */
+pq_status cli_match(pq_ctx *ctx, pq_eval_matches **out, const cli_model *m, const pq_plan *plan,
+                    const pq_engine *engine, const cli_data *d, const cli_common *c);
 /** AP and the rest of a plan on an engine. */
 pq_status cli_evaluate(pq_ctx *ctx, pq_figures *out, const cli_model *m, const pq_plan *plan,
                        const pq_engine *engine, const cli_data *d, const cli_common *c);

@@ -376,20 +376,31 @@ void cli_data_clear(cli_data *d)
     memset(d, 0, sizeof *d);
 }
 
-pq_status cli_evaluate(pq_ctx *ctx, pq_figures *out, const cli_model *m, const pq_plan *plan,
-                       const pq_engine *engine, const cli_data *d, const cli_common *c)
+pq_status cli_match(pq_ctx *ctx, pq_eval_matches **out, const cli_model *m, const pq_plan *plan,
+                    const pq_engine *engine, const cli_data *d, const cli_common *c)
 {
     const pq_compile_opts opts = {.threads = (int)c->threads, .min_score = (float)m->head.conf};
     pq_session *s = NULL;
     pq_detections list = {0};
     pq_status st;
+    *out = NULL;
     PQ_TRY(cli_need_head(ctx, m));
     PQ_TRY(pq_compile(ctx, &s, engine, m->graph, plan, &opts));
     PQ_TRY(pq_detect_dataset(ctx, &list, s, d->images, &m->prep, &m->head, "evaluate"));
-    st = pq_evaluate(ctx, out, d->coco, list.at, list.n);
+    st = pq_eval_match(ctx, out, d->coco, list.at, list.n, NULL, 0);
 out:
     pq_session_free(s);
     pq_detections_clear(&list);
+    return st;
+}
+
+pq_status cli_evaluate(pq_ctx *ctx, pq_figures *out, const cli_model *m, const pq_plan *plan,
+                       const pq_engine *engine, const cli_data *d, const cli_common *c)
+{
+    pq_eval_matches *found;
+    pq_status st = cli_match(ctx, &found, m, plan, engine, d, c);
+    if (st == PQ_OK) st = pq_eval_accumulate(ctx, out, NULL, found, NULL);
+    pq_eval_free(found);
     return st;
 }
 
