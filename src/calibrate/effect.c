@@ -35,8 +35,7 @@ static void from_conv(state *s, const pq_node *n)
         const size_t row = i / window;
         /* OIHW: input channel is group * I + i. IOHW: dimension 0 is the input channel. */
         const size_t c =
-            transposed ? row / per_group
-                       : row / per_group / outputs * per_group + row % per_group;
+            transposed ? row / per_group : row / per_group / outputs * per_group + row % per_group;
         to[c] += (double)x[i] * (double)x[i] / all;
     }
 }

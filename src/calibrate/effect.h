@@ -1,4 +1,5 @@
-/** @file effect.h  How much an error in each channel of a value changes what is computed from it. */
+/** @file effect.h  How much an error in each channel of a value changes what is computed from it.
+ */
 #ifndef PQ_CALIBRATE_EFFECT_H
 #define PQ_CALIBRATE_EFFECT_H
 
