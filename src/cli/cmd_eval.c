@@ -11,7 +11,7 @@ static pq_status evaluate(pq_ctx *ctx, pq_figures *f, const char *path, const ch
     const pq_engine *engine;
     cli_model m = {0};
     cli_data d = {0};
-    pq_ranges *ranges = NULL;
+    cli_calibration calibration = {0};
     pq_plan *plan = NULL;
     pq_status st;
     PQ_TRY(pq_engine_find(ctx, &engine, c->engine));
@@ -20,13 +20,13 @@ static pq_status evaluate(pq_ctx *ctx, pq_figures *f, const char *path, const ch
     if (m.plan && !precision)
         st = cli_evaluate(ctx, f, &m, m.plan, engine, &d, c);
     else {
-        PQ_TRY(
-            cli_plan(ctx, &plan, precision ? precision : "fp32", &m, c, engine, &ranges, d.images));
+        PQ_TRY(cli_plan(ctx, &plan, precision ? precision : "fp32", &m, c, engine, &calibration,
+                        d.images));
         st = cli_evaluate(ctx, f, &m, plan, engine, &d, c);
     }
 out:
     pq_plan_free(plan);
-    pq_ranges_free(ranges);
+    cli_calibration_clear(&calibration);
     cli_data_clear(&d);
     cli_model_clear(&m);
     return st;
