@@ -8,6 +8,7 @@
 #include <pquant/base.h>
 #include <pquant/bench.h>
 #include <pquant/calibrate.h>
+#include <pquant/correct.h>
 #include <pquant/data.h>
 #include <pquant/detect.h>
 #include <pquant/engine.h>

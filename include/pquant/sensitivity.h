@@ -5,7 +5,7 @@
 #ifndef PQUANT_SENSITIVITY_H
 #define PQUANT_SENSITIVITY_H
 
-#include <pquant/calibrate.h>
+#include <pquant/correct.h>
 #include <pquant/evaluate.h>
 
 #ifdef __cplusplus
@@ -17,6 +17,7 @@ typedef struct pq_meter_opts {
     const pq_engine *engine;
     const pq_graph *graph;
     const pq_ranges *ranges;
+    const pq_corrections *corrections; /* that came with the ranges; NULL: none */
     pq_scheme scheme;
     pq_precision base; /* of operators that are not INT8 */
     const pq_dataset *data;

@@ -7,7 +7,7 @@
 #include "base/mem.h"
 #include "calibrate/layout.h"
 
-static pq_plan_tensor grid(pq_scheme scheme, double amax, double lo, double hi)
+pq_plan_tensor pq_range_grid(pq_scheme scheme, double amax, double lo, double hi)
 {
     pq_plan_tensor t = {.dtype = scheme == PQ_SCHEME_U8 ? PQ_U8 : PQ_S8};
     if (scheme == PQ_SCHEME_S8) {
@@ -60,7 +60,7 @@ static pq_status add_tensors(pq_ctx *ctx, pq_plan *p, const pq_graph *g, const p
                 goto out;
             }
         }
-        pq_plan_tensor t = grid(p->scheme, (double)h->amax, (double)h->lo, (double)h->hi);
+        pq_plan_tensor t = pq_range_grid(p->scheme, (double)h->amax, (double)h->lo, (double)h->hi);
         PQ_TRY(pq_strdup(ctx, &t.name, g->value[v].name));
         p->tensor[p->n_tensors++] = t;
     }

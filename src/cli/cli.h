@@ -79,7 +79,10 @@ void cli_common_init(cli_common *c);
          "auto, max, percentile, entropy or mse (default auto)"},                                  \
         {"--ranges", CLI_TEXT, &(c).ranges, "FILE", "ranges.json instead of calibrating"},         \
         {"--scheme", CLI_TEXT, &(c).scheme, "s8|u8", "activation scheme (default: the engine's)"}, \
-        {"--no-equalize", CLI_FLAG, &(c).no_equalize, NULL, "no cross-layer equalisation"},        \
+        CLI_OPT_CORRECT(c)
+/** Switches of what calibrating corrects. */
+#define CLI_OPT_CORRECT(c)                                                                         \
+    {"--no-equalize", CLI_FLAG, &(c).no_equalize, NULL, "no cross-layer equalisation"},            \
         {"--no-bias-correct", CLI_FLAG, &(c).no_bias_correct, NULL, "no bias correction"},         \
     {                                                                                              \
         "--no-adaround", CLI_FLAG, &(c).no_adaround, NULL, "no adaptive rounding"                  \
@@ -130,12 +133,25 @@ pq_status cli_parse_size(pq_ctx *ctx, const char *text, int64_t *h, int64_t *w);
  *  evaluated; an overlap with them is said aloud. Errors: INVALID where neither was given. */
 pq_status cli_ranges(pq_ctx *ctx, pq_ranges **out, const cli_model *m, const cli_common *c,
                      const pq_dataset *eval);
+/** Ranges and what goes with them. */
+typedef struct cli_calibration {
+    pq_ranges *ranges;
+    pq_corrections *corrections; /* NULL: none */
+} cli_calibration;
+/** Ranges and corrections for plans of `engine`: from --ranges (and the corrections beside it), or
+ *  made from --calib-data. journal (may be NULL): where finished operators are kept. Errors: as
+ *  cli_ranges. */
+pq_status cli_calibrate(pq_ctx *ctx, cli_calibration *out, const cli_model *m, const cli_common *c,
+                        const pq_engine *engine, const pq_dataset *eval, const char *journal);
+void cli_calibration_clear(cli_calibration *k);
+/** Writes ranges.json and, where there are corrections, ranges.corrections.json beside it. */
+pq_status cli_calibration_save(pq_ctx *ctx, const cli_calibration *k, const char *path);
 /** --scheme, or the engine's default. */
 pq_status cli_scheme(pq_ctx *ctx, pq_scheme *out, const cli_common *c, const pq_engine *engine);
-/** A plan by word: fp32, bf16, fp16, int8 (with *ranges, calibrated on first need) or a plan.json.
- */
+/** A plan by word: fp32, bf16, fp16, int8 (with *calibration, made on first need) or a
+ *  plan.json. */
 pq_status cli_plan(pq_ctx *ctx, pq_plan **out, const char *word, const cli_model *m,
-                   const cli_common *c, const pq_engine *engine, pq_ranges **ranges,
+                   const cli_common *c, const pq_engine *engine, cli_calibration *calibration,
                    const pq_dataset *eval);
 
 /** Evaluation data: annotations and images. */

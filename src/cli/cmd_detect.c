@@ -219,19 +219,19 @@ static pq_status compile(pq_ctx *ctx, work *w)
     const options *o = w->o;
     const pq_compile_opts opts = {.threads = (int)o->c.threads, .min_score = (float)w->m.head.conf};
     const pq_engine *engine;
-    pq_ranges *ranges = NULL;
+    cli_calibration calibration = {0};
     pq_plan *plan = NULL;
     pq_status st;
     PQ_TRY(pq_engine_find(ctx, &engine, o->c.engine));
     if (o->precision || !w->m.plan)
         PQ_TRY(cli_plan(ctx, &plan, o->precision ? o->precision : "fp32", &w->m, &o->c, engine,
-                        &ranges, NULL));
+                        &calibration, NULL));
     PQ_TRY(pq_compile(ctx, &w->session, engine, w->m.graph, plan ? plan : w->m.plan, &opts));
     PQ_TRY(pq_session_outputs(ctx, &w->output, w->session));
     st = pq_tensor_new(ctx, &w->input, PQ_F32, &w->session->input_shape[0]);
 out:
     pq_plan_free(plan);
-    pq_ranges_free(ranges);
+    cli_calibration_clear(&calibration);
     return st;
 }
 

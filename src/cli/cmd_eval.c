@@ -18,12 +18,12 @@ typedef struct answer {
 /* The precision by name; NULL: the plan inside a .pqe, else fp32. */
 static pq_status match(pq_ctx *ctx, pq_eval_matches **out, const char *precision,
                        const cli_model *m, const cli_data *d, const pq_engine *engine,
-                       pq_ranges **ranges, const cli_common *c)
+                       cli_calibration *calibration, const cli_common *c)
 {
     pq_plan *plan = NULL;
     pq_status st;
     if (m->plan && !precision) return cli_match(ctx, out, m, m->plan, engine, d, c);
-    st = cli_plan(ctx, &plan, precision ? precision : "fp32", m, c, engine, ranges, d->images);
+    st = cli_plan(ctx, &plan, precision ? precision : "fp32", m, c, engine, calibration, d->images);
     if (st == PQ_OK) st = cli_match(ctx, out, m, plan, engine, d, c);
     pq_plan_free(plan);
     return st;
@@ -34,24 +34,24 @@ static pq_status evaluate(pq_ctx *ctx, answer *out, const request *r, const cli_
     const pq_engine *engine;
     cli_model m = {0};
     cli_data d = {0};
-    pq_ranges *ranges = NULL;
+    cli_calibration calibration = {0};
     pq_eval_matches *own = NULL, *other = NULL;
     pq_status st;
     PQ_TRY(pq_engine_find(ctx, &engine, c->engine));
     PQ_TRY(cli_model_load(ctx, &m, r->model, c));
     PQ_TRY(cli_need_head(ctx, &m));
     PQ_TRY(cli_data_for(ctx, &d, &m, c));
-    PQ_TRY(match(ctx, &own, r->precision, &m, &d, engine, &ranges, c));
+    PQ_TRY(match(ctx, &own, r->precision, &m, &d, engine, &calibration, c));
     PQ_TRY(pq_eval_accumulate(ctx, &out->figures, NULL, own, NULL));
     out->n_images = pq_eval_image_count(own);
     if (!r->against) goto out;
-    PQ_TRY(match(ctx, &other, r->against, &m, &d, engine, &ranges, c));
+    PQ_TRY(match(ctx, &other, r->against, &m, &d, engine, &calibration, c));
     PQ_TRY(pq_eval_accumulate(ctx, &out->other, NULL, other, NULL));
     st = pq_eval_difference(ctx, &out->difference, own, other, 0, 1);
 out:
     pq_eval_free(own);
     pq_eval_free(other);
-    pq_ranges_free(ranges);
+    cli_calibration_clear(&calibration);
     cli_data_clear(&d);
     cli_model_clear(&m);
     return st;

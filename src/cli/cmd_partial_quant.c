@@ -92,7 +92,8 @@ static pq_status make_plan(cli_work *w, const script *s, pq_plan **plan)
     bool *int8;
     pq_status st = pq_alloc(w->ctx, &int8, n, 1);
     if (st == PQ_OK) st = pq_preset(w->ctx, int8, n, s->model_type);
-    if (st == PQ_OK) st = pq_plan_make(w->ctx, plan, g, w->ranges, int8, w->scheme, PQ_PREC_FP32);
+    if (st == PQ_OK)
+        st = pq_plan_make(w->ctx, plan, g, w->calibration.ranges, int8, w->scheme, PQ_PREC_FP32);
     pq_free(int8);
     return st;
 }
@@ -111,8 +112,9 @@ static pq_status convert(cli_work *w, const script *s, pq_plan **plan)
         PQ_TRY(cli_need_head(w->ctx, &w->model));
         PQ_TRY(cli_data_for(w->ctx, &w->data, &w->model, c));
     }
-    PQ_TRY(cli_ranges(w->ctx, &w->ranges, &w->model, c, w->data.images));
-    if (s->calib_weights) PQ_TRY(take_amax(w->ctx, w->ranges, w->model.graph, s->calib_weights));
+    PQ_TRY(cli_ranges(w->ctx, &w->calibration.ranges, &w->model, c, w->data.images));
+    if (s->calib_weights)
+        PQ_TRY(take_amax(w->ctx, w->calibration.ranges, w->model.graph, s->calib_weights));
     PQ_TRY(make_plan(w, s, plan));
     PQ_TRY(base_name(w->ctx, &name, s, c));
     PQ_TRY(pq_path_join(w->ctx, &path, s->out, "plan.json"));

@@ -266,6 +266,18 @@ static pq_status load_plan(pq_ctx *ctx, pq_plan **out, const cli_model *m, const
     return st;
 }
 
+static pq_status images_for_calibration(pq_ctx *ctx, pq_dataset **out, const cli_model *m,
+                                        const cli_common *c, const pq_dataset *eval)
+{
+    if (!c->calib_data)
+        return pq_fail(ctx, PQ_E_INVALID, "int8 needs ranges: give --calib-data or --ranges");
+    if (c->calib_images < 1)
+        return pq_fail(ctx, PQ_E_INVALID, "--calib-images 0, expected at least 1");
+    pq_status st = m->prep.h < 1 ? cli_need_head(ctx, m) : PQ_OK; /* no image to give it */
+    if (st == PQ_OK) st = calibration_images(ctx, out, c);
+    return st == PQ_OK && eval ? say_overlap(ctx, *out, eval) : st;
+}
+
 pq_status cli_ranges(pq_ctx *ctx, pq_ranges **out, const cli_model *m, const cli_common *c,
                      const pq_dataset *eval)
 {
@@ -275,18 +287,98 @@ pq_status cli_ranges(pq_ctx *ctx, pq_ranges **out, const cli_model *m, const cli
     pq_status st;
     *out = NULL;
     if (c->ranges) return load_ranges(ctx, out, m, c->ranges);
-    if (!c->calib_data)
-        return pq_fail(ctx, PQ_E_INVALID, "int8 needs ranges: give --calib-data or --ranges");
-    if (c->calib_images < 1)
-        return pq_fail(ctx, PQ_E_INVALID, "--calib-images 0, expected at least 1");
-    if (m->prep.h < 1) PQ_TRY(cli_need_head(ctx, m)); /* no image to give it */
     PQ_TRY(pq_calibrator_parse(ctx, &opts.calibrator, c->calibrator));
-    PQ_TRY(calibration_images(ctx, &images, c));
-    if (eval) PQ_TRY(say_overlap(ctx, images, eval));
+    PQ_TRY(images_for_calibration(ctx, &images, m, c, eval));
     PQ_TRY(pq_engine_find(ctx, &engine, strcmp(c->engine, "ref") == 0 ? "ref" : "cpu"));
     PQ_TRY(pq_calibrate(ctx, out, engine, m->graph, images, &m->prep, &opts));
 out:
     pq_dataset_free(images);
+    return st;
+}
+
+static pq_status corrections_path(pq_ctx *ctx, char **out, const char *ranges)
+{
+    const size_t n = strlen(ranges);
+    const int stem = (int)(n > 5 && strcmp(ranges + n - 5, ".json") == 0 ? n - 5 : n);
+    return pq_asprintf(ctx, out, "%.*s.corrections.json", stem, ranges);
+}
+
+pq_status cli_calibration_save(pq_ctx *ctx, const cli_calibration *k, const char *path)
+{
+    char *beside = NULL;
+    pq_status st;
+    PQ_TRY(corrections_path(ctx, &beside, path));
+    if (k->corrections)
+        PQ_TRY(pq_corrections_save(ctx, k->corrections, beside));
+    else if (pq_file_exists(beside)) /* of an earlier run: it does not belong to these ranges */
+        (void)remove(beside);
+    st = pq_ranges_save(ctx, k->ranges, path);
+out:
+    pq_free(beside);
+    return st;
+}
+
+void cli_calibration_clear(cli_calibration *k)
+{
+    pq_ranges_free(k->ranges);
+    pq_corrections_free(k->corrections);
+    *k = (cli_calibration){0};
+}
+
+static bool wants_corrections(const cli_common *c)
+{
+    return !c->no_equalize || !c->no_bias_correct || !c->no_adaround;
+}
+
+/* Ranges from a file belong to the network as its corrections left it. */
+static pq_status load_calibration(pq_ctx *ctx, cli_calibration *out, const cli_model *m,
+                                  const cli_common *c, pq_scheme scheme)
+{
+    char *path = NULL;
+    pq_status st;
+    PQ_TRY(load_ranges(ctx, &out->ranges, m, c->ranges));
+    PQ_TRY(corrections_path(ctx, &path, c->ranges));
+    if (!pq_file_exists(path)) goto out;
+    PQ_TRY(pq_corrections_load(ctx, &out->corrections, path));
+    PQ_TRY(check_graph(ctx, m, out->corrections->graph_hash, path));
+    if (out->corrections->scheme != scheme)
+        st = pq_fail(ctx, PQ_E_INVALID, "%s: made for scheme %s, expected %s; calibrate for that",
+                     path, scheme == PQ_SCHEME_U8 ? "s8" : "u8",
+                     scheme == PQ_SCHEME_U8 ? "u8" : "s8");
+out:
+    pq_free(path);
+    return st;
+}
+
+pq_status cli_calibrate(pq_ctx *ctx, cli_calibration *out, const cli_model *m, const cli_common *c,
+                        const pq_engine *engine, const pq_dataset *eval, const char *journal)
+{
+    pq_correct_opts o = {.no_equalize = c->no_equalize,
+                         .no_bias_correct = c->no_bias_correct,
+                         .no_adaround = c->no_adaround,
+                         .calibrate = {.threads = (int)c->threads},
+                         .journal = journal};
+    const pq_engine *own;
+    pq_dataset *images = NULL;
+    pq_status st;
+    *out = (cli_calibration){0};
+    PQ_TRY(cli_scheme(ctx, &o.scheme, c, engine));
+    if (c->ranges) {
+        st = load_calibration(ctx, out, m, c, o.scheme);
+        goto out;
+    }
+    if (!wants_corrections(c)) {
+        st = cli_ranges(ctx, &out->ranges, m, c, eval);
+        goto out;
+    }
+    PQ_TRY(pq_calibrator_parse(ctx, &o.calibrate.calibrator, c->calibrator));
+    PQ_TRY(images_for_calibration(ctx, &images, m, c, eval));
+    PQ_TRY(pq_engine_find(ctx, &own, strcmp(c->engine, "ref") == 0 ? "ref" : "cpu"));
+    st = pq_correct(ctx, &out->corrections, &out->ranges, own, m->graph, images, &m->prep,
+                    m->has_head ? &m->head : NULL, &o);
+out:
+    pq_dataset_free(images);
+    if (st != PQ_OK) cli_calibration_clear(out);
     return st;
 }
 
@@ -305,29 +397,31 @@ pq_status cli_scheme(pq_ctx *ctx, pq_scheme *out, const cli_common *c, const pq_
 }
 
 static pq_status int8_plan(pq_ctx *ctx, pq_plan **out, const cli_model *m, const cli_common *c,
-                           const pq_engine *engine, pq_ranges **ranges, const pq_dataset *eval)
+                           const pq_engine *engine, cli_calibration *calibration,
+                           const pq_dataset *eval)
 {
     bool *all = NULL;
     pq_scheme scheme;
     pq_status st;
     const size_t n = pq_graph_quantizable_count(m->graph);
-    if (!*ranges) PQ_TRY(cli_ranges(ctx, ranges, m, c, eval));
+    if (!calibration->ranges) PQ_TRY(cli_calibrate(ctx, calibration, m, c, engine, eval, NULL));
     PQ_TRY(cli_scheme(ctx, &scheme, c, engine));
     PQ_TRY(pq_alloc(ctx, &all, n, 1));
     memset(all, 1, n);
-    st = pq_plan_make(ctx, out, m->graph, *ranges, all, scheme, PQ_PREC_FP32);
+    PQ_TRY(pq_plan_make(ctx, out, m->graph, calibration->ranges, all, scheme, PQ_PREC_FP32));
+    st = pq_correct_plan(ctx, *out, calibration->corrections, m->graph);
 out:
     pq_free(all);
     return st;
 }
 
 pq_status cli_plan(pq_ctx *ctx, pq_plan **out, const char *word, const cli_model *m,
-                   const cli_common *c, const pq_engine *engine, pq_ranges **ranges,
+                   const cli_common *c, const pq_engine *engine, cli_calibration *calibration,
                    const pq_dataset *eval)
 {
     pq_precision p;
     *out = NULL;
-    if (strcmp(word, "int8") == 0) return int8_plan(ctx, out, m, c, engine, ranges, eval);
+    if (strcmp(word, "int8") == 0) return int8_plan(ctx, out, m, c, engine, calibration, eval);
     const size_t n = strlen(word);
     if (n > 5 && strcmp(word + n - 5, ".json") == 0) return load_plan(ctx, out, m, word);
     pq_status st = pq_precision_parse(ctx, &p, word);

@@ -57,6 +57,10 @@ static pq_status find_context(pq_ctx *ctx, const pq_meter_opts *o, char hex[65])
         pq_sha256_add(&h, &r->lo, sizeof r->lo);
         pq_sha256_add(&h, &r->hi, sizeof r->hi);
     }
+    if (o->corrections) {
+        pq_corrections_hash(o->corrections, hash);
+        pq_sha256_add(&h, hash, 64);
+    }
     for (size_t i = 0; i < o->data->n; i++) {
         const char *name = pq_path_base(o->data->sample[i].path);
         pq_sha256_add(&h, name, strlen(name) + 1);
@@ -181,7 +185,13 @@ void pq_meter_bits(const pq_meter *m, const bool *int8, char *bits)
 
 pq_status pq_meter_plan(pq_ctx *ctx, pq_plan **out, const pq_meter *m, const bool *int8)
 {
-    return pq_plan_make(ctx, out, m->o.graph, m->o.ranges, int8, m->o.scheme, m->o.base);
+    pq_status st = pq_plan_make(ctx, out, m->o.graph, m->o.ranges, int8, m->o.scheme, m->o.base);
+    if (st == PQ_OK) st = pq_correct_plan(ctx, *out, m->o.corrections, m->o.graph);
+    if (st != PQ_OK) {
+        pq_plan_free(*out);
+        *out = NULL;
+    }
+    return st;
 }
 
 pq_status pq_meter_compile(pq_ctx *ctx, pq_session **out, const pq_meter *m, const bool *int8,
