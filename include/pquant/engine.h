@@ -21,10 +21,13 @@ typedef struct pq_session pq_session;
 
 typedef struct pq_engine_info {
     char version[128]; /* of the library behind it */
+    char library[512]; /* that was opened at run time; "": built in */
     char device[128];
     unsigned precisions; /* bit 1 << pq_precision for each that runs natively */
     pq_scheme scheme;    /* default scheme of its plans */
     bool taps;           /* compile options tap and keep are honoured */
+    bool rounds_outputs; /* its INT8 kernels give quantized results only: plans for it are best made
+                            with pq_plan.rounds_outputs */
 } pq_engine_info;
 
 /** A value seen in the middle of a run. Valid during the call only. */

@@ -328,6 +328,7 @@ int cmd_bench(int argc, char **argv)
         {"--precision", CLI_TEXT, &o.precision, "P,…",
          "fp32, bf16, fp16, int8, plan.json, …: one row each (a .pqe needs none)"},
         {"--engine", CLI_TEXT, &o.c.engine, "NAME,…", "engines to run on (default cpu)"},
+        CLI_OPT_ENGINE_PATH(o.c),
         {"--threads", CLI_INT, &o.c.threads, "N", "threads (default: all)"},
         {"--runs", CLI_INT, &o.runs, "N", "timed runs of each row, taking turns (default 100)"},
         {"--layers", CLI_FLAG, &o.layers, NULL, "times per step, and of the convolutions alone"},
@@ -347,7 +348,7 @@ int cmd_bench(int argc, char **argv)
         return cli_usage("bench", "--precision is needed");
     if (o.precision && (rc = cli_check_precisions("bench", o.precision, &o.c)) >= 0) return rc;
     if ((rc = cli_check_engines("bench", o.c.engine)) >= 0) return rc;
-    if (cli_context(&ctx, o.c.quiet) != PQ_OK) return CLI_FAILED;
+    if (cli_context_for(&ctx, &o.c) != PQ_OK) return CLI_FAILED;
     const pq_status st = bench(ctx, &w, word[0]);
     if (st != PQ_OK)
         rc = cli_fail(ctx, st);

@@ -56,7 +56,7 @@ int cmd_eval(int argc, char **argv)
 
     pq_ctx *ctx;
     pq_figures f;
-    if (cli_context(&ctx, c.quiet) != PQ_OK) return CLI_FAILED;
+    if (cli_context_for(&ctx, &c) != PQ_OK) return CLI_FAILED;
     pq_status st = evaluate(ctx, &f, word[0], precision, &c);
     if (st != PQ_OK)
         rc = cli_fail(ctx, st);

@@ -99,7 +99,7 @@ int cmd_export(int argc, char **argv)
     if (rc >= 0) return rc;
     if (n_words != 1) return cli_usage("export", "no MODEL given");
     if ((rc = check(&o)) >= 0) return rc;
-    if (cli_context(&ctx, o.c.quiet) != PQ_OK) return CLI_FAILED;
+    if (cli_context_for(&ctx, &o.c) != PQ_OK) return CLI_FAILED;
     const pq_status st = export_model(ctx, &o, word[0]);
     if (st != PQ_OK)
         rc = cli_fail(ctx, st);

@@ -218,7 +218,7 @@ int cmd_run(int argc, char **argv)
     r.model = word[0];
     if ((rc = cli_need_data("run", &c)) >= 0) return rc;
     pq_ctx *ctx;
-    if (cli_context(&ctx, c.quiet) != PQ_OK) return CLI_FAILED;
+    if (cli_context_for(&ctx, &c) != PQ_OK) return CLI_FAILED;
     pq_status st = run(ctx, &r, &c, &rc);
     if (st != PQ_OK) rc = cli_fail(ctx, st);
     pq_ctx_free(ctx);

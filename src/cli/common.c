@@ -59,6 +59,18 @@ pq_status cli_context(pq_ctx **out, bool quiet)
     return PQ_OK;
 }
 
+pq_status cli_context_for(pq_ctx **out, const cli_common *c)
+{
+    pq_status st = cli_context(out, c->quiet);
+    if (st != PQ_OK) return st;
+    st = pq_ctx_set_engine_path(*out, c->engine_path);
+    if (st == PQ_OK) return st;
+    cli_fail(*out, st);
+    pq_ctx_free(*out);
+    *out = NULL;
+    return st;
+}
+
 int cli_print_json(pq_ctx *ctx, cJSON *doc)
 {
     char *text = doc ? cJSON_Print(doc) : NULL;
@@ -221,7 +233,7 @@ pq_status cli_scheme(pq_ctx *ctx, pq_scheme *out, const cli_common *c, const pq_
         return PQ_OK;
     }
     pq_status st = engine->probe(ctx, &info);
-    *out = st == PQ_OK ? info.scheme : PQ_SCHEME_S8;
+    if (st == PQ_OK) *out = info.scheme;
     return st;
 }
 
@@ -232,8 +244,8 @@ static pq_status int8_plan(pq_ctx *ctx, pq_plan **out, const cli_model *m, const
     pq_scheme scheme;
     pq_status st;
     const size_t n = pq_graph_quantizable_count(m->graph);
+    PQ_TRY(cli_scheme(ctx, &scheme, c, engine)); /* a missing engine is said before calibrating */
     if (!*ranges) PQ_TRY(cli_ranges(ctx, ranges, m, c, eval));
-    PQ_TRY(cli_scheme(ctx, &scheme, c, engine));
     PQ_TRY(pq_alloc(ctx, &all, n, 1));
     memset(all, 1, n);
     st = pq_plan_make(ctx, out, m->graph, *ranges, all, scheme, PQ_PREC_FP32);
