@@ -51,6 +51,7 @@ typedef struct cli_common {
     const char *calib_data, *calibrator, *ranges;
     int64_t calib_images;
     bool no_equalize, no_bias_correct, no_adaround;
+    bool rounds_outputs; /* int8 plans round their outputs whatever the engine */
     bool json, quiet;
 } cli_common;
 void cli_common_init(cli_common *c);

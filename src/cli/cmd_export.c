@@ -46,6 +46,7 @@ static pq_status export_model(pq_ctx *ctx, const options *o, const char *path)
     pq_plan *plan = NULL;
     pq_status st;
     c.scheme = scheme_for(o);
+    c.rounds_outputs = o->target && strcmp(o->target, "onnxruntime") == 0;
     PQ_TRY(pq_engine_find(ctx, &engine, c.engine));
     PQ_TRY(cli_model_load(ctx, &m, path, &c));
     if (o->precision || !m.plan)

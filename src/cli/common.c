@@ -242,14 +242,22 @@ static pq_status int8_plan(pq_ctx *ctx, pq_plan **out, const cli_model *m, const
 {
     bool *all = NULL;
     pq_scheme scheme;
+    pq_engine_info info;
     pq_status st;
     const size_t n = pq_graph_quantizable_count(m->graph);
-    PQ_TRY(cli_scheme(ctx, &scheme, c, engine)); /* a missing engine is said before calibrating */
+    PQ_TRY(engine->probe(ctx, &info)); /* a missing engine is said before calibrating */
+    PQ_TRY(cli_scheme(ctx, &scheme, c, engine));
     if (!*ranges) PQ_TRY(cli_ranges(ctx, ranges, m, c, eval));
     PQ_TRY(pq_alloc(ctx, &all, n, 1));
     memset(all, 1, n);
-    st = pq_plan_make(ctx, out, m->graph, *ranges, all, scheme, PQ_PREC_FP32);
+    PQ_TRY(pq_plan_make(ctx, out, m->graph, *ranges, all, scheme, PQ_PREC_FP32));
+    if (info.rounds_outputs || c->rounds_outputs)
+        st = pq_plan_round_outputs(ctx, *out, m->graph, *ranges);
 out:
+    if (st != PQ_OK) {
+        pq_plan_free(*out);
+        *out = NULL;
+    }
     pq_free(all);
     return st;
 }

@@ -73,6 +73,8 @@ static void on_random_graphs(const pq_engine *e, double share, double worst, dou
         graphs_ranges(&r, s.ctx, s.g, &in);
         graphs_plan(&plan, s.ctx, s.g, r, e, share, seed % 2 ? PQ_SCHEME_U8 : PQ_SCHEME_S8,
                     PQ_PREC_FP32, seed);
+        if (info.rounds_outputs && seed % 3)
+            PQ_CHECK(s.ctx, pq_plan_round_outputs(s.ctx, plan, s.g, r));
         const gap one = compare(ctx, e, s.g, plan, &in);
         if (one.worst > worst || one.mean > mean)
             print_message("seed %d: worst %.3g, mean %.3g\n", (int)seed, one.worst, one.mean);
