@@ -316,8 +316,7 @@ static pq_status layers(pq_ctx *ctx, pq_session *session, const pq_tensor *in, s
     PQ_TRY(
         check(ctx, s->rt, s->rt->api.infer_request_get_profiling_info(s->timed, &list), "profile"));
     for (size_t i = 0; i < list.n && count < *n; i++)
-        if (list.entry[i].status == OV_EXECUTED)
-            describe(&out[count++], &s->names, &list.entry[i]);
+        if (list.entry[i].status == OV_EXECUTED) describe(&out[count++], &s->names, &list.entry[i]);
     *n = count;
     s->rt->api.profiling_info_list_free(&list);
 out:
