@@ -239,7 +239,7 @@ static bool add_layers(cJSON *o, const pq_layer *l, size_t n)
              cJSON_AddStringToObject(e, "op", l[i].op) &&
              cJSON_AddStringToObject(e, "impl", l[i].impl) &&
              cJSON_AddStringToObject(e, "precision", l[i].precision) &&
-             cJSON_AddNumberToObject(e, "macs", (double)l[i].macs) &&
+             cJSON_AddNumberToObject(e, "macs", (double)(l[i].macs > 0 ? l[i].macs : 0)) &&
              cJSON_AddNumberToObject(e, "ms", l[i].ms) &&
              cJSON_AddNumberToObject(e, "gops", gops(&l[i]));
     }
@@ -290,7 +290,7 @@ static void print_layers(const pq_bench_row *r, const pq_layer *l, size_t n)
         const int name = (int)strlen(l[i].node);
         printf("%4zu  %-48s %-14s %-28s %-13s ", i, l[i].node + (name > 48 ? name - 48 : 0),
                l[i].op, l[i].impl, l[i].precision);
-        if (l[i].macs)
+        if (l[i].macs > 0)
             printf("%9.2f %9.4f %8.1f\n", (double)l[i].macs * 1e-6, l[i].ms, gops(&l[i]));
         else
             printf("%9s %9.4f\n", "", l[i].ms);

@@ -32,18 +32,17 @@ static const char *short_type(const char *t)
     return strcmp(t, "float16") == 0 ? "fp16" : t;
 }
 
-static bool converts(const char *op)
+static pq_kernel_role role_of(const char *op, const char *kernel, const pq_kernel_names *k)
 {
-    static const char *const name[] = {"QuantizeLinear", "DequantizeLinear", "Cast",
-                                       "Transpose",      "ReorderInput",     "ReorderOutput"};
-    for (size_t i = 0; i < sizeof name / sizeof *name; i++)
-        if (strcmp(op, name[i]) == 0) return true;
-    return false;
-}
-
-static bool computes(const char *op)
-{
-    return strstr(op, "Conv") || strstr(op, "MatMul") || strstr(op, "Gemm");
+    static const char *const converts[] = {"QuantizeLinear", "DequantizeLinear", "Cast"};
+    for (size_t i = 0; i < sizeof converts / sizeof *converts; i++)
+        if (strcmp(op, converts[i]) == 0) return PQ_KERNEL_CONVERTS;
+    /* A Transpose of the graph bears its name. */
+    if (strncmp(op, "Reorder", 7) == 0 ||
+        (strcmp(op, "Transpose") == 0 && !pq_kernel_find(k, kernel, NULL)))
+        return PQ_KERNEL_REORDERS;
+    return strstr(op, "Conv") || strstr(op, "MatMul") || strstr(op, "Gemm") ? PQ_KERNEL_COMPUTES
+                                                                            : PQ_KERNEL_OTHER;
 }
 
 static void describe(pq_layer *l, const pq_kernel_names *k, const cJSON *event)
@@ -57,9 +56,8 @@ static void describe(pq_layer *l, const pq_kernel_names *k, const cJSON *event)
     const char *out = short_type(element(args, "output_type_shape", 0));
     snprintf(name, sizeof name, "%s", text_of(event, "name"));
     name[strlen(name) - (sizeof suffix - 1)] = 0;
-    pq_kernel_layer(l, k, name, converts(op) && strcmp(op, "Transpose") != 0 ? "Convert" : op, op,
-                    computes(op));
-    if (strcmp(l->op, "Convert") == 0)
+    pq_kernel_layer(l, k, name, op, op, role_of(op, name, k));
+    if (strcmp(l->op, PQ_LAYER_CONVERT) == 0)
         snprintf(l->precision, sizeof l->precision, "%.7s>%.7s", in, out);
     else
         snprintf(l->precision, sizeof l->precision, "%.15s", in);

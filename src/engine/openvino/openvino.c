@@ -278,14 +278,18 @@ static const char *precision_of(const char *exec)
     return last ? last + 1 : exec;
 }
 
+static pq_kernel_role role_of(const char *type)
+{
+    if (strstr(type, "Convolution") || strstr(type, "MatMul") || strstr(type, "FullyConnected"))
+        return PQ_KERNEL_COMPUTES;
+    if (strcmp(type, "Reorder") == 0) return PQ_KERNEL_REORDERS;
+    return strcmp(type, "Convert") == 0 || strcmp(type, "FakeQuantize") == 0 ? PQ_KERNEL_CONVERTS
+                                                                             : PQ_KERNEL_OTHER;
+}
+
 static void describe(pq_layer *out, const pq_kernel_names *k, const ov_profile_entry *e)
 {
-    const char *type = e->node_type;
-    const bool computes =
-        strstr(type, "Convolution") || strstr(type, "MatMul") || strstr(type, "FullyConnected");
-    const bool converts = strcmp(type, "Reorder") == 0 || strcmp(type, "Convert") == 0 ||
-                          strcmp(type, "FakeQuantize") == 0;
-    pq_kernel_layer(out, k, e->node_name, converts ? "Convert" : type, e->exec_type, computes);
+    pq_kernel_layer(out, k, e->node_name, e->node_type, e->exec_type, role_of(e->node_type));
     snprintf(out->precision, sizeof out->precision, "%.15s", precision_of(e->exec_type));
     out->ms = 1e-3 * (double)e->real_time;
 }
