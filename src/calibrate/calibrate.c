@@ -56,6 +56,10 @@ static pq_status watch_new(pq_ctx *ctx, watch *w, const pq_graph *g)
         if (!g->node[i].dead && g->node[i].op == PQ_OP_ADD)
             for (int k = 0; k < 2; k++)
                 if (!pq_in(g, &g->node[i], k)->data) l.listed[g->node[i].in[k]] = true;
+    /* So do plans that round outputs. */
+    for (size_t i = 0; i < g->n_nodes; i++)
+        if (!g->node[i].dead && g->node[i].quant_index >= 0 && pq_op_is_weighted(g->node[i].op))
+            l.listed[g->node[i].out[0]] = true;
     for (size_t v = 0; v < g->n_values; v++)
         if (l.listed[v] && !absent[v] && g->value[v].dtype == PQ_F32)
             PQ_TRY(pq_alloc(ctx, &w->histogram[v], 1, sizeof **w->histogram));

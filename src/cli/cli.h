@@ -41,6 +41,7 @@ int cli_print_json(pq_ctx *ctx, cJSON *doc);
 /** What most commands take. Members stay zero where the option was not given. */
 typedef struct cli_common {
     const char *engine;             /* --engine */
+    const char *engine_path;        /* --engine-path */
     const char *scheme;             /* --scheme */
     const char *config;             /* -f */
     const char *sidecar, *img_size; /* --sidecar, --img-size */
@@ -51,9 +52,12 @@ typedef struct cli_common {
     const char *calib_data, *calibrator, *ranges;
     int64_t calib_images;
     bool no_equalize, no_bias_correct, no_adaround;
+    bool rounds_outputs; /* int8 plans round their outputs whatever the engine */
     bool json, quiet;
 } cli_common;
 void cli_common_init(cli_common *c);
+/** cli_context as --quiet and --engine-path say. */
+pq_status cli_context_for(pq_ctx **out, const cli_common *c);
 
 /** Groups of options for a command's table. */
 #define CLI_OPT_MODEL(c)                                                                           \
@@ -66,8 +70,14 @@ void cli_common_init(cli_common *c);
     {                                                                                              \
         "--quiet,-q", CLI_FLAG, &(c).quiet, NULL, "no warnings, no progress"                       \
     }
+#define CLI_OPT_ENGINE_PATH(c)                                                                     \
+    {                                                                                              \
+        "--engine-path", CLI_TEXT, &(c).engine_path, "PATH",                                       \
+            "folders or files with engines' libraries, looked into first"                          \
+    }
 #define CLI_OPT_ENGINE(c)                                                                          \
     {"--engine", CLI_TEXT, &(c).engine, "NAME", "engine to run on (default cpu)"},                 \
+        CLI_OPT_ENGINE_PATH(c),                                                                    \
     {                                                                                              \
         "--threads", CLI_INT, &(c).threads, "N", "threads (default: all)"                          \
     }

@@ -88,7 +88,7 @@ int cmd_calibrate(int argc, char **argv)
     if (n_words != 1) return cli_usage("calibrate", "no MODEL given");
     if (!c.calib_data) return cli_usage("calibrate", "--calib-data is needed");
     if ((rc = cli_check_engines("calibrate", c.engine)) >= 0) return rc;
-    if (cli_context(&ctx, c.quiet) != PQ_OK) return CLI_FAILED;
+    if (cli_context_for(&ctx, &c) != PQ_OK) return CLI_FAILED;
     const pq_status st = calibrate(ctx, &k, word[0], path, &c);
     rc = st == PQ_OK ? show(ctx, k.ranges, path, c.json) : cli_fail(ctx, st);
     cli_calibration_clear(&k);

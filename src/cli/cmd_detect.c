@@ -291,7 +291,7 @@ int cmd_detect(int argc, char **argv)
     if (n_words < 2) return cli_usage("detect", "no IMAGE given");
     if (o.precision && (rc = cli_check_precisions("detect", o.precision, &o.c)) >= 0) return rc;
     if ((rc = cli_check_engines("detect", o.c.engine)) >= 0) return rc;
-    if (cli_context(&ctx, o.c.quiet) != PQ_OK) return CLI_FAILED;
+    if (cli_context_for(&ctx, &o.c) != PQ_OK) return CLI_FAILED;
     const pq_status st = detect(ctx, &w, word, n_words);
     if (st != PQ_OK)
         rc = cli_fail(ctx, st);

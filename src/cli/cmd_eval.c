@@ -119,7 +119,7 @@ int cmd_eval(int argc, char **argv)
     pq_ctx *ctx;
     answer a;
     r.model = word[0];
-    if (cli_context(&ctx, c.quiet) != PQ_OK) return CLI_FAILED;
+    if (cli_context_for(&ctx, &c) != PQ_OK) return CLI_FAILED;
     pq_status st = evaluate(ctx, &a, &r, &c);
     rc = CLI_DONE;
     if (st != PQ_OK)

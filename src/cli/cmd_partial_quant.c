@@ -208,7 +208,7 @@ int cmd_partial_quant(int argc, char **argv)
                          "no --model_type given, expected tiny, small or medium (pquant run "
                          "measures which operators to keep)");
     pq_ctx *ctx;
-    if (cli_context(&ctx, c.quiet) != PQ_OK) return CLI_FAILED;
+    if (cli_context_for(&ctx, &c) != PQ_OK) return CLI_FAILED;
     if (n_words)
         pq_log(ctx, PQ_LOG_WARN, "partial-quant", "config changes from '%s' on are not applied",
                word[0]);

@@ -60,6 +60,18 @@ pq_status cli_context(pq_ctx **out, bool quiet)
     return PQ_OK;
 }
 
+pq_status cli_context_for(pq_ctx **out, const cli_common *c)
+{
+    pq_status st = cli_context(out, c->quiet);
+    if (st != PQ_OK) return st;
+    st = pq_ctx_set_engine_path(*out, c->engine_path);
+    if (st == PQ_OK) return st;
+    cli_fail(*out, st);
+    pq_ctx_free(*out);
+    *out = NULL;
+    return st;
+}
+
 int cli_print_json(pq_ctx *ctx, cJSON *doc)
 {
     char *text = doc ? cJSON_Print(doc) : NULL;
@@ -392,7 +404,7 @@ pq_status cli_scheme(pq_ctx *ctx, pq_scheme *out, const cli_common *c, const pq_
         return PQ_OK;
     }
     pq_status st = engine->probe(ctx, &info);
-    *out = st == PQ_OK ? info.scheme : PQ_SCHEME_S8;
+    if (st == PQ_OK) *out = info.scheme;
     return st;
 }
 
@@ -402,15 +414,23 @@ static pq_status int8_plan(pq_ctx *ctx, pq_plan **out, const cli_model *m, const
 {
     bool *all = NULL;
     pq_scheme scheme;
+    pq_engine_info info;
     pq_status st;
     const size_t n = pq_graph_quantizable_count(m->graph);
-    if (!calibration->ranges) PQ_TRY(cli_calibrate(ctx, calibration, m, c, engine, eval, NULL));
+    PQ_TRY(engine->probe(ctx, &info)); /* a missing engine is said before calibrating */
     PQ_TRY(cli_scheme(ctx, &scheme, c, engine));
+    if (!calibration->ranges) PQ_TRY(cli_calibrate(ctx, calibration, m, c, engine, eval, NULL));
     PQ_TRY(pq_alloc(ctx, &all, n, 1));
     memset(all, 1, n);
     PQ_TRY(pq_plan_make(ctx, out, m->graph, calibration->ranges, all, scheme, PQ_PREC_FP32));
+    if (info.rounds_outputs || c->rounds_outputs)
+        PQ_TRY(pq_plan_round_outputs(ctx, *out, m->graph, calibration->ranges));
     st = pq_correct_plan(ctx, *out, calibration->corrections, m->graph);
 out:
+    if (st != PQ_OK) {
+        pq_plan_free(*out);
+        *out = NULL;
+    }
     pq_free(all);
     return st;
 }

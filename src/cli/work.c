@@ -10,6 +10,7 @@
 
 #include "base/file.h"
 #include "base/mem.h"
+#include "cli/audit.h"
 #include "export/calib_pth.h"
 
 /* Hours of measuring must not end at a folder that cannot be written. */
@@ -238,7 +239,8 @@ cJSON *cli_run_json(const cli_work *w, const cli_outcome *o)
               : cJSON_AddStringToObject(doc, "score", "1 - noise / signal of the outputs")) &&
          cJSON_AddStringToObject(doc, "resize", "OpenCV INTER_LINEAR, 8 bits") &&
          cJSON_AddStringToObject(doc, "jpeg", "libjpeg-turbo, accurate DCT") &&
-         add_operators(doc, w, o) && add_images(doc, "images", w->data.images);
+         (!o->audit || cli_add_audit(doc, o->audit)) && add_operators(doc, w, o) &&
+         add_images(doc, "images", w->data.images);
     if (ok) return doc;
     cJSON_Delete(doc);
     return NULL;

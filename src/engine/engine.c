@@ -7,7 +7,8 @@
 #include "engine/engines.h"
 #include "engine/program.h"
 
-static const pq_engine *const engines[] = {&pq_engine_cpu, &pq_engine_ref, NULL};
+static const pq_engine *const engines[] = {&pq_engine_cpu, &pq_engine_ref, &pq_engine_openvino,
+                                           &pq_engine_onnxruntime, NULL};
 
 const pq_engine *const *pq_engines(void) { return engines; }
 

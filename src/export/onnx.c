@@ -92,8 +92,7 @@ static bool pair_is_read(const pq_onnx_writer *w, pq_value_id v)
 {
     for (size_t i = 0; i < w->g->n_nodes; i++)
         for (int k = 0; !w->g->node[i].dead && k < w->g->node[i].n_in; k++)
-            if (w->g->node[i].in[k] == v && pq_reads_quantized(&w->bind, (pq_node_id)i, k))
-                return true;
+            if (w->g->node[i].in[k] == v && pq_onnx_reads_pair(w, (pq_node_id)i, k)) return true;
     return false;
 }
 
@@ -120,7 +119,7 @@ static pq_status write_nodes(pq_onnx_writer *w)
     pq_status st = PQ_OK;
     for (size_t i = 0; i < w->g->n_nodes; i++) {
         const pq_node *n = &w->g->node[i];
-        if (n->dead) continue;
+        if (n->dead || w->folded[i]) continue;
         PQ_TRY(pq_onnx_write_node(w, (pq_node_id)i));
         for (int k = 0; k < n->n_out; k++) {
             const pq_value_id v = n->out[k];
@@ -280,6 +279,9 @@ pq_status pq_export_onnx(pq_ctx *ctx, pq_buf **out, const pq_graph *g, const pq_
     PQ_TRY(pq_alloc(ctx, &w.name, g->n_values, sizeof *w.name));
     PQ_TRY(pq_alloc(ctx, &w.dequant, g->n_values, sizeof *w.dequant));
     PQ_TRY(pq_alloc(ctx, &w.weight_axis, g->n_values, sizeof *w.weight_axis));
+    PQ_TRY(pq_alloc(ctx, &w.late, g->n_nodes, 1));
+    PQ_TRY(pq_alloc(ctx, &w.folded, g->n_nodes, 1));
+    pq_onnx_choose_forms(&w);
     st = write_model(&w, out, plan, opts);
 out:
     pq_binding_clear(&w.bind);
@@ -290,6 +292,8 @@ out:
     pq_free(w.name);
     pq_free(w.dequant);
     pq_free(w.weight_axis);
+    pq_free(w.late);
+    pq_free(w.folded);
     pq_arena_free(w.arena);
     return pq_prefix(ctx, st, "export");
 }

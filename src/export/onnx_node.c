@@ -18,6 +18,16 @@ static int channel_axis(const pq_node *n, const pq_shape *weights)
     }
 }
 
+/* What a convolution reads that takes in a Focus: the Focus's input, on its result's grid. */
+static pq_status focus_input(pq_onnx_writer *w, const char **out, const pq_node *focus,
+                             bool quantized)
+{
+    const pq_value_id y = focus->out[0];
+    *out = w->name[focus->in[0]];
+    if (!quantized) return PQ_OK;
+    return pq_onnx_pair_of(w, out, w->g->value[y].name, *out, w->bind.tensor[y]);
+}
+
 pq_status pq_onnx_input(pq_onnx_writer *w, const char **out, pq_node_id id, int i)
 {
     const pq_node *n = &w->g->node[id];
@@ -30,7 +40,9 @@ pq_status pq_onnx_input(pq_onnx_writer *w, const char **out, pq_node_id id, int 
         pq_status st = pq_onnx_constant_init(w, n->in[i]);
         if (st != PQ_OK) return st;
     }
-    *out = pq_reads_quantized(&w->bind, id, i) ? w->dequant[n->in[i]] : w->name[n->in[i]];
+    const pq_node *focus = i == 0 ? pq_onnx_folded_focus(w, id) : NULL;
+    if (focus) return focus_input(w, out, focus, pq_reads_quantized(&w->bind, id, 0));
+    *out = pq_onnx_reads_pair(w, id, i) ? w->dequant[n->in[i]] : w->name[n->in[i]];
     return PQ_OK;
 }
 
@@ -264,8 +276,16 @@ static pq_status put_fill_value(pq_onnx_writer *w, Onnx__NodeProto *node, const 
 static pq_status put_window(pq_onnx_writer *w, Onnx__NodeProto *node, const pq_node *n)
 {
     pq_status st;
-    const pq_window *a = &n->attr.window;
+    pq_window wide = n->attr.window;
+    const pq_window *a = &wide;
     const bool conv = n->op == PQ_OP_CONV || n->op == PQ_OP_CONV_TRANSPOSE;
+    if (pq_onnx_folded_focus(w, (pq_node_id)(n - w->g->node))) {
+        for (int i = 0; i < 4; i++) wide.pad[i] *= 2;
+        for (int i = 0; i < 2; i++) {
+            wide.kernel[i] *= 2;
+            wide.stride[i] *= 2;
+        }
+    }
     PQ_TRY(pq_onnx_put_ints(w, node, "kernel_shape", a->kernel, 2));
     PQ_TRY(pq_onnx_put_ints(w, node, "strides", a->stride, 2));
     PQ_TRY(pq_onnx_put_ints(w, node, "pads", a->pad, 4));

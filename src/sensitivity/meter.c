@@ -35,13 +35,15 @@ static void add_head(pq_sha256 *h, const pq_meter_opts *o)
         pq_sha256_add(h, &o->head->class_map[i], sizeof o->head->class_map[i]);
 }
 
-static pq_status find_context(pq_ctx *ctx, const pq_meter_opts *o, char hex[65])
+static pq_status find_context(pq_ctx *ctx, const pq_meter_opts *o, char hex[65],
+                              bool *rounds_outputs)
 {
     pq_engine_info info;
     pq_sha256 h;
     char hash[65];
     pq_status st = o->engine->probe(ctx, &info);
     if (st != PQ_OK) return st;
+    *rounds_outputs = info.rounds_outputs;
     pq_sha256_init(&h);
     pq_graph_hash(o->graph, hash);
     pq_sha256_add(&h, hash, 64);
@@ -153,7 +155,7 @@ pq_status pq_meter_new(pq_ctx *ctx, pq_meter **out, const pq_meter_opts *opts)
     m->n_groups = (opts->data->n + m->batch - 1) / m->batch;
     m->input_count = (size_t)pq_shape_count(shape);
     m->n_ops = pq_graph_quantizable_count(opts->graph);
-    PQ_TRY(find_context(ctx, opts, context));
+    PQ_TRY(find_context(ctx, opts, context, &m->rounds_outputs));
     PQ_TRY(pq_journal_open(ctx, &m->journal, context, opts->journal));
     PQ_TRY(pq_tensor_new(ctx, &m->in, PQ_F32, shape));
     PQ_TRY(keep_inputs(ctx, m));
@@ -186,11 +188,12 @@ void pq_meter_bits(const pq_meter *m, const bool *int8, char *bits)
 pq_status pq_meter_plan(pq_ctx *ctx, pq_plan **out, const pq_meter *m, const bool *int8)
 {
     pq_status st = pq_plan_make(ctx, out, m->o.graph, m->o.ranges, int8, m->o.scheme, m->o.base);
+    if (st == PQ_OK && m->rounds_outputs)
+        st = pq_plan_round_outputs(ctx, *out, m->o.graph, m->o.ranges);
     if (st == PQ_OK) st = pq_correct_plan(ctx, *out, m->o.corrections, m->o.graph);
-    if (st != PQ_OK) {
-        pq_plan_free(*out);
-        *out = NULL;
-    }
+    if (st == PQ_OK) return PQ_OK;
+    pq_plan_free(*out);
+    *out = NULL;
     return st;
 }
 

@@ -9,6 +9,7 @@ struct pq_meter {
     pq_journal journal;
     size_t n_ops, n_groups, batch, input_count; /* groups of `batch` images; floats a group */
     size_t cache_bytes;
+    bool rounds_outputs;   /* the engine wants plans that do */
     uint8_t *input;        /* [n_groups, input_count] uint8, NULL where too large to keep */
     pq_geometry *geometry; /* per image, with input */
     pq_tensor in;

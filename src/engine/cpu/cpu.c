@@ -258,7 +258,7 @@ static void describe_layer(const cpu_session *s, size_t i, pq_layer *l)
     if (step->convert) {
         const pq_slot *from = &p->slot[step->in[0]], *to = &p->slot[step->out[0]];
         snprintf(l->node, sizeof l->node, "%s", p->graph->value[to->value].name);
-        snprintf(l->op, sizeof l->op, "Convert");
+        snprintf(l->op, sizeof l->op, PQ_LAYER_CONVERT);
         snprintf(l->precision, sizeof l->precision, "%s>%s", pq_dtype_name(from->dtype),
                  pq_dtype_name(to->dtype));
         return;
