@@ -154,6 +154,8 @@ typedef struct cli_calibration {
 pq_status cli_calibrate(pq_ctx *ctx, cli_calibration *out, const cli_model *m, const cli_common *c,
                         const pq_engine *engine, const pq_dataset *eval, const char *journal);
 void cli_calibration_clear(cli_calibration *k);
+/** Can a file of that name be written? Asked before minutes of work go into it. Errors: IO. */
+pq_status cli_try_writing(pq_ctx *ctx, const char *path);
 /** Writes ranges.json and, where there are corrections, ranges.corrections.json beside it. */
 pq_status cli_calibration_save(pq_ctx *ctx, const cli_calibration *k, const char *path);
 /** --scheme, or the engine's default. */

@@ -40,6 +40,7 @@ static pq_status calibrate(pq_ctx *ctx, cli_calibration *k, const char *model, c
     const pq_engine *engine;
     pq_status st;
     PQ_TRY(cli_model_load(ctx, &m, model, c));
+    PQ_TRY(cli_try_writing(ctx, path));
     PQ_TRY(evaluated(ctx, &d, c));
     PQ_TRY(pq_engine_find(ctx, &engine, c->engine));
     PQ_TRY(cli_calibrate(ctx, k, &m, c, engine, d.images, NULL));

@@ -67,6 +67,7 @@ static pq_status export_model(pq_ctx *ctx, const options *o, const char *path, p
     c.rounds_outputs = o->target && strcmp(o->target, "onnxruntime") == 0;
     PQ_TRY(pq_engine_find(ctx, &engine, c.engine));
     PQ_TRY(cli_model_load(ctx, &m, path, &c));
+    PQ_TRY(cli_try_writing(ctx, o->out));
     if (o->precision || !m.plan)
         PQ_TRY(cli_plan(ctx, &plan, o->precision ? o->precision : "fp32", &m, &c, engine,
                         &calibration, NULL));

@@ -308,6 +308,14 @@ out:
     return st;
 }
 
+pq_status cli_try_writing(pq_ctx *ctx, const char *path)
+{
+    pq_out f;
+    const pq_status st = pq_out_open(ctx, &f, path);
+    if (st == PQ_OK) pq_out_abort(&f);
+    return st;
+}
+
 static pq_status corrections_path(pq_ctx *ctx, char **out, const char *ranges)
 {
     const size_t n = strlen(ranges);

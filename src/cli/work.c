@@ -17,12 +17,10 @@
 static pq_status check_writable(pq_ctx *ctx, const char *folder)
 {
     char *path = NULL;
-    pq_out f;
     pq_status st = pq_dir_make(ctx, folder);
     if (st != PQ_OK) return st;
     st = pq_path_join(ctx, &path, folder, ".pquant");
-    if (st == PQ_OK) st = pq_out_open(ctx, &f, path);
-    if (st == PQ_OK) pq_out_abort(&f);
+    if (st == PQ_OK) st = cli_try_writing(ctx, path);
     pq_free(path);
     return st;
 }
