@@ -29,7 +29,8 @@ typedef struct pq_bench_row {
     const char *precision; /* likewise */
     pq_bench_times ms;
     double per_second; /* images: batch / median */
-    double ratio; /* median of the first row / this median: how many times as fast as the first */
+    double ratio;  /* median of the first row / this median: how many times as fast as the first */
+    double paired; /* median over the rounds of this time / the first row's: what drifts cancels */
     double convolutions_ms; /* median of the weighted steps alone, back to back; 0: not measured */
     double over_convolutions; /* median / convolutions_ms; 0: not measured */
 } pq_bench_row;

@@ -136,6 +136,19 @@ out:
     return st;
 }
 
+/* Before the times are put in order. */
+static pq_status pair_up(pq_ctx *ctx, pq_bench_row *row, const lane *l, size_t n, int runs)
+{
+    double *v;
+    const pq_status st = pq_alloc(ctx, &v, (size_t)runs, sizeof *v);
+    for (size_t i = 0; st == PQ_OK && i < n; i++) {
+        for (int r = 0; r < runs; r++) v[r] = l[0].ms[r] > 0 ? l[i].ms[r] / l[0].ms[r] : 1;
+        row[i].paired = pq_bench_summary(v, (size_t)runs).median;
+    }
+    pq_free(v);
+    return st;
+}
+
 static void fill_in(pq_bench_row *row, lane *l, size_t n, int runs)
 {
     for (size_t i = 0; i < n; i++) {
@@ -167,6 +180,7 @@ pq_status pq_bench(pq_ctx *ctx, pq_bench_row *row, size_t n_rows, const pq_bench
         PQ_TRY(one_round(ctx, row, l, n_rows, i, o));
     }
     PQ_TRY(pq_progress(ctx, "bench", (size_t)(runs + warm_up), (size_t)(runs + warm_up)));
+    PQ_TRY(pair_up(ctx, row, l, n_rows, runs));
     fill_in(row, l, n_rows, runs);
 out:
     free_lanes(l, row, n_rows);
