@@ -154,7 +154,7 @@ out:
 int cmd_run(int argc, char **argv)
 {
     cli_common c;
-    request r = {.budget.max_drop = 0.3, .runs = 50, .half = "auto"};
+    request r = {.budget.max_drop = 0.3, .runs = 50, .half = "fp32"};
     cli_work_opts opts = {.began = cli_now()};
     const char *word[1];
     size_t n_words;
@@ -170,7 +170,7 @@ int cmd_run(int argc, char **argv)
         {"--plan", CLI_TEXT, &r.budget.plan, "FILE",
          "the precisions of a plan.json; nothing is swept"},
         {"--float", CLI_TEXT, &r.half, "P",
-         "beside INT8: fp32, or that and bf16 or fp16 (default auto: what the engine runs)"},
+         "beside INT8: fp32 (default), or that and bf16 or fp16; auto: what the engine runs"},
         {"--every", CLI_FLAG, &r.budget.every, NULL,
          "measure AP of every operator, not of the doubtful alone"},
         {"--pareto", CLI_FLAG, &r.budget.pareto, NULL,

@@ -173,17 +173,19 @@ static size_t list_changes(search *s, change *list)
 }
 
 /* Back to INT8 what was kept without need: reverting operators together is not the sum of reverting
- * them one by one. */
+ * them one by one. The list rises in damage, so it ends where nothing held for a while. */
 static pq_status give_back(pq_ctx *ctx, search *s)
 {
+    enum { MOST_FAILED = 8 };
     change *list = NULL;
     pq_status st;
     bool any = true;
     PQ_TRY(pq_alloc(ctx, &list, s->s->units.n, sizeof *list));
     while (any) {
         const size_t n = list_changes(s, list);
+        int failed = 0;
         any = false;
-        for (size_t i = 0; i < n && !pq_meter_late(s->m); i++) {
+        for (size_t i = 0; i < n && failed < MOST_FAILED && !pq_meter_late(s->m); i++) {
             bool held;
             memcpy(s->x, s->best, s->s->units.n);
             s->x[list[i].unit] = (uint8_t)(s->model->problem.n_labels - 1);
@@ -191,6 +193,7 @@ static pq_status give_back(pq_ctx *ctx, search *s)
                 pq_problem_ms(&s->model->problem, s->best))
                 continue; /* it would have saved time beside what was changed since */
             PQ_TRY(try_x(ctx, s, &held));
+            failed = held ? 0 : failed + 1;
             any = any || held;
         }
     }
