@@ -1,11 +1,8 @@
 /* The journal: appended line by line, so that a killed run loses at most the one in flight. */
 #include "sensitivity/journal.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "base/file.h"
 #include "base/json.h"
@@ -84,39 +81,20 @@ const pq_figures *pq_journal_find(const pq_journal *j, const char *bits)
     return NULL;
 }
 
-static pq_status append(pq_ctx *ctx, const char *path, const char *line)
-{
-    const int fd = open(path, O_RDWR | O_APPEND | O_CREAT | O_CLOEXEC, 0666);
-    if (fd < 0) return pq_fail(ctx, PQ_E_IO, "%s: cannot write: %s", path, strerror(errno));
-    const size_t n = strlen(line);
-    bool ok = true;
-    /* After a torn line start a new one, or this one would be lost with it. */
-    const off_t size = lseek(fd, 0, SEEK_END);
-    char last = '\n';
-    if (size > 0 && pread(fd, &last, 1, size - 1) == 1 && last != '\n')
-        ok = write(fd, "\n", 1) == 1;
-    ok = ok && write(fd, line, n) == (ssize_t)n && fsync(fd) == 0;
-    const int why = errno;
-    close(fd);
-    return ok ? PQ_OK : pq_fail(ctx, PQ_E_IO, "%s: cannot write: %s", path, strerror(why));
-}
-
 pq_status pq_journal_add(pq_ctx *ctx, pq_journal *j, const char *bits, const pq_figures *f,
                          double seconds)
 {
     pq_status st = remember(ctx, j, bits, f);
     if (st != PQ_OK || !j->path) return st;
     cJSON *o = cJSON_CreateObject();
-    char *text = NULL, *line = NULL;
+    char *text = NULL;
     bool ok = cJSON_AddStringToObject(o, "context", j->context) &&
               cJSON_AddStringToObject(o, "int8", bits);
     for (int i = 0; ok && i < PQ_FIG_COUNT; i++)
         ok = cJSON_AddNumberToObject(o, pq_figure_name((pq_figure)i), f->v[i]) != NULL;
     ok = ok && cJSON_AddNumberToObject(o, "seconds", seconds) &&
          (text = cJSON_PrintUnformatted(o)) != NULL;
-    st = ok ? pq_asprintf(ctx, &line, "%s\n", text) : pq_json_check(ctx, NULL);
-    if (st == PQ_OK) st = append(ctx, j->path, line);
-    pq_free(line);
+    st = ok ? pq_file_append_line(ctx, j->path, text) : pq_json_check(ctx, NULL);
     cJSON_free(text);
     cJSON_Delete(o);
     return st;
