@@ -41,7 +41,8 @@ typedef struct pq_model {
 /** @param latency NULL: time is arithmetic alone, full precision 1 and INT8 0 for a unit of all the
  *  multiply-accumulates, and nothing for boundaries.
  *  @param half_drop drop of all in half precision, shared evenly; only with three labels.
- *  Memory: *out is yours (pq_model_clear). Errors: INVALID (latency of other units), NOMEM. */
+ *  It is borrowed. Memory: *out is yours (pq_model_clear). Errors: INVALID (latency of other units
+ *  or labels), NOMEM. */
 PQ_API PQ_MUST_USE pq_status pq_model_make(pq_ctx *ctx, pq_model *out, const pq_scores *s,
                                            const pq_latency *latency, double half_drop);
 PQ_API void pq_model_clear(pq_model *m);

@@ -93,7 +93,7 @@ static pq_status run_once(pq_ctx *ctx, double *ms, pq_session *s, lane *l, const
     return st;
 }
 
-/* One round: every row once, then every row's convolutions once. ms NULL: warming up. */
+/* One round: every row's turn, then that of every row's convolutions. at < 0: warming up. */
 static pq_status one_round(pq_ctx *ctx, const pq_bench_row *row, lane *l, size_t n, int at,
                            const pq_bench_opts *o)
 {
@@ -101,14 +101,17 @@ static pq_status one_round(pq_ctx *ctx, const pq_bench_row *row, lane *l, size_t
     pq_status st = PQ_OK;
     for (size_t i = 0; i < n; i++) {
         PQ_TRY(run_once(ctx, &ms, row[i].session, &l[i], o));
-        if (at >= 0) l[i].ms[at] = ms;
+        if (at < 0) continue;
+        PQ_TRY(run_once(ctx, &l[i].ms[at], row[i].session, &l[i], o));
     }
     for (size_t i = 0; i < n; i++) {
         pq_session *s = row[i].session;
         if (!l[i].conv_ms) continue;
+        PQ_TRY(s->engine->weighted_only(ctx, s, o->input, o->n_inputs));
+        if (at < 0) continue;
         const double begin = now_ms();
         PQ_TRY(s->engine->weighted_only(ctx, s, o->input, o->n_inputs));
-        if (at >= 0) l[i].conv_ms[at] = now_ms() - begin;
+        l[i].conv_ms[at] = now_ms() - begin;
     }
 out:
     return st;

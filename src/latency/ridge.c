@@ -122,7 +122,8 @@ pq_status pq_ridge_choose(pq_ctx *ctx, double *trust, double *held, const pq_rid
     pq_status st;
     PQ_TRY(pq_alloc(ctx, &theta, r->p, sizeof *theta));
     *trust = 1;
-    for (double t = 0.0625; t <= 4; t *= 2) {
+    for (int power = -4; power <= 2; power++) {
+        const double t = ldexp(1, power);
         PQ_TRY(predict_held(ctx, held, &error, theta, r, t));
         if (error >= best) continue;
         best = error;

@@ -5,7 +5,7 @@
 
 #include "base/mem.h"
 
-enum { DEFAULT_RUNS = 15, LAYER_RUNS = 9 };
+enum { DEFAULT_RUNS = 20, LAYER_RUNS = 9 };
 
 static pq_status compile(pq_ctx *ctx, pq_session **out, const pq_latency_opts *o,
                          const uint8_t *label)

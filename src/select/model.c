@@ -2,7 +2,6 @@
 #include <pquant/select.h>
 
 #include <math.h>
-#include <string.h>
 
 #include "base/mem.h"
 
@@ -39,7 +38,7 @@ static void fill_damage(pq_model *m, const pq_scores *s, double half_drop)
     }
 }
 
-/* Far more than any plan loses or takes, yet finite. */
+/* Far more than any plan loses, yet finite. */
 static const double forbidden = 1e6;
 
 pq_status pq_model_make(pq_ctx *ctx, pq_model *out, const pq_scores *s, const pq_latency *latency,
@@ -49,30 +48,19 @@ pq_status pq_model_make(pq_ctx *ctx, pq_model *out, const pq_scores *s, const pq
     pq_model m = {.kappa = find_kappa(s)};
     pq_status st;
     *out = m;
-    if (latency && (latency->n_units != n_units || n_labels > PQ_LABELS))
-        return pq_fail(ctx, PQ_E_INVALID,
-                       "latency of %zu units and %zu labels, expected %zu and 2 or 3",
-                       latency->n_units, n_labels, n_units);
     m.problem = (pq_problem){.n_units = n_units, .n_labels = (int)n_labels};
     PQ_TRY(pq_alloc(ctx, &m.damage, n_units * n_labels, sizeof *m.damage));
-    PQ_TRY(pq_alloc(ctx, &m.ms, n_units * n_labels, sizeof *m.ms));
-    PQ_TRY(pq_alloc(ctx, &m.boundary, latency ? latency->n_edges : 0, sizeof *m.boundary));
     fill_damage(&m, s, half_drop);
-    for (size_t u = 0; !latency && u < n_units; u++) m.ms[u * n_labels] = s->unit[u].mac_share;
-    if (latency) {
-        memcpy(m.ms, latency->ms, n_units * n_labels * sizeof *m.ms);
-        m.problem.ms_fixed = latency->ms_fixed;
-        m.problem.n_boundaries = latency->n_edges;
-        for (size_t i = 0; i < latency->n_edges; i++)
-            m.boundary[i] =
-                (pq_boundary){latency->edge[i].a, latency->edge[i].b, latency->edge[i].ms};
-    }
     for (size_t u = 0; u < n_units; u++)
-        if (s->units.fixed[u])
-            m.damage[(u + 1) * n_labels - 1] = m.ms[(u + 1) * n_labels - 1] = forbidden;
+        if (s->units.fixed[u]) m.damage[(u + 1) * n_labels - 1] = forbidden;
     m.problem.damage = m.damage;
-    m.problem.ms = m.ms;
-    m.problem.boundary = m.boundary;
+    if (latency) {
+        PQ_TRY(pq_problem_set_times(ctx, &m.problem, &m.boundary, latency));
+    } else {
+        PQ_TRY(pq_alloc(ctx, &m.ms, n_units * n_labels, sizeof *m.ms));
+        for (size_t u = 0; u < n_units; u++) m.ms[u * n_labels] = s->unit[u].mac_share;
+        m.problem.ms = m.ms;
+    }
     *out = m;
     m = (pq_model){0};
 out:
