@@ -17,6 +17,7 @@
 #include <pquant/evaluate.h>
 #include <pquant/export.h>
 #include <pquant/graph.h>
+#include <pquant/latency.h>
 #include <pquant/pass.h>
 #include <pquant/plan.h>
 #include <pquant/pqe.h>
