@@ -14,7 +14,7 @@ extern "C" {
 
 /** How a range is chosen from what was seen. AUTO picks per tensor: see docs/quantization.md. */
 typedef enum pq_calibrator {
-    PQ_CALIB_AUTO = 0,
+    PQ_CALIB_AUTO = 0,   /* least squared error of what the operators behind compute */
     PQ_CALIB_MAX,        /* all that was seen */
     PQ_CALIB_PERCENTILE, /* 99.99 % of it */
     PQ_CALIB_ENTROPY,    /* least Kullback-Leibler divergence (Migacz 2017, TensorRT) */

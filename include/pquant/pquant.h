@@ -5,10 +5,12 @@
 #ifndef PQUANT_PQUANT_H
 #define PQUANT_PQUANT_H
 
+#include <pquant/assign.h>
 #include <pquant/audit.h>
 #include <pquant/base.h>
 #include <pquant/bench.h>
 #include <pquant/calibrate.h>
+#include <pquant/correct.h>
 #include <pquant/data.h>
 #include <pquant/detect.h>
 #include <pquant/engine.h>

@@ -5,7 +5,7 @@
 #ifndef PQUANT_SENSITIVITY_H
 #define PQUANT_SENSITIVITY_H
 
-#include <pquant/calibrate.h>
+#include <pquant/correct.h>
 #include <pquant/evaluate.h>
 
 #ifdef __cplusplus
@@ -17,12 +17,15 @@ typedef struct pq_meter_opts {
     const pq_engine *engine;
     const pq_graph *graph;
     const pq_ranges *ranges;
+    const pq_corrections *corrections; /* that came with the ranges; NULL: none */
     pq_scheme scheme;
     pq_precision base; /* of operators that are not INT8 */
     const pq_dataset *data;
     const pq_coco *coco;
     const pq_prep *prep;
-    const pq_head *head;
+    const pq_head *head;    /* NULL: outputs that nobody can decode. Then coco may be NULL too, and
+                               the figure measured in the place of AP is 1 - noise / signal of the
+                               outputs against full precision, the others -1 */
     int threads;            /* 0: pq_ctx_threads */
     const char *journal;    /* sensitivity.jsonl: finished measurements are appended, found ones
                                reused; NULL: none */

@@ -6,6 +6,7 @@
 #include <pquant/calibrate.h>
 
 #include "base/mem.h"
+#include "calibrate/effect.h"
 #include "calibrate/histogram.h"
 #include "calibrate/layout.h"
 #include "plan/names.h"
@@ -13,6 +14,7 @@
 typedef struct watch {
     pq_names names;
     pq_histogram **histogram; /* per value, NULL where not watched */
+    pq_effect effect;
     int n_threads;
 } watch;
 
@@ -21,7 +23,14 @@ static pq_status see(pq_ctx *ctx, void *user, const pq_tap_view *v)
     watch *w = user;
     uint32_t id = pq_names_find(&w->names, v->name);
     pq_histogram *h = id == PQ_NONE ? NULL : w->histogram[id];
-    if (h && !pq_histogram_add(h, v->data, (size_t)pq_shape_count(&v->shape), w->n_threads))
+    const size_t n = (size_t)pq_shape_count(&v->shape);
+    pq_channels c = {0};
+    if (h && w->effect.channel[id]) {
+        c.weight = w->effect.channel[id];
+        c.n = (size_t)v->shape.dim[1];
+        c.run = v->channels_last ? 1 : (size_t)(v->shape.dim[2] * v->shape.dim[3]);
+    }
+    if (h && !pq_histogram_add(h, v->data, n, &c, w->n_threads))
         return pq_fail(ctx, PQ_E_FORMAT, "value '%s' is not finite on a calibration image",
                        v->name);
     return PQ_OK;
@@ -30,13 +39,16 @@ static pq_status see(pq_ctx *ctx, void *user, const pq_tap_view *v)
 static pq_status watch_new(pq_ctx *ctx, watch *w, const pq_graph *g)
 {
     pq_scale_layout l = {0};
-    bool *all = NULL;
+    bool *all = NULL, *absent = NULL;
     pq_status st;
     const size_t n = pq_graph_quantizable_count(g);
     PQ_TRY(pq_alloc(ctx, &all, n, 1));
+    PQ_TRY(pq_alloc(ctx, &absent, g->n_values, 1));
+    pq_graph_mark_absent(g, absent); /* boxes that are not there are NaN, and never quantized */
     memset(all, 1, n);
     PQ_TRY(pq_scale_layout_new(ctx, &l, g, all));
     PQ_TRY(pq_names_of_values(ctx, &w->names, g));
+    PQ_TRY(pq_effect_new(ctx, &w->effect, g));
     PQ_TRY(pq_alloc(ctx, &w->histogram, g->n_values, sizeof *w->histogram));
     /* Partial plans quantize fewer values, or others of the same kinds: the operands of sums too.
      */
@@ -49,9 +61,11 @@ static pq_status watch_new(pq_ctx *ctx, watch *w, const pq_graph *g)
         if (!g->node[i].dead && g->node[i].quant_index >= 0 && pq_op_is_weighted(g->node[i].op))
             l.listed[g->node[i].out[0]] = true;
     for (size_t v = 0; v < g->n_values; v++)
-        if (l.listed[v]) PQ_TRY(pq_alloc(ctx, &w->histogram[v], 1, sizeof **w->histogram));
+        if (l.listed[v] && !absent[v] && g->value[v].dtype == PQ_F32)
+            PQ_TRY(pq_alloc(ctx, &w->histogram[v], 1, sizeof **w->histogram));
 out:
     pq_free(all);
+    pq_free(absent);
     pq_scale_layout_clear(&l);
     return st;
 }
@@ -61,6 +75,7 @@ static void watch_clear(watch *w, size_t n_values)
     for (size_t v = 0; w->histogram && v < n_values; v++) pq_free(w->histogram[v]);
     pq_free(w->histogram);
     pq_names_clear(&w->names);
+    pq_effect_clear(&w->effect);
 }
 
 static pq_status run_all(pq_ctx *ctx, watch *w, const pq_engine *engine, const pq_graph *g,
@@ -92,15 +107,6 @@ out:
     return st;
 }
 
-/* AUTO: entropy where a value has a negative lobe (SiLU: most of the mass near zero, where least
- * squares spends too few steps), least squares where it has none (ReLU). Chosen by measurement:
- * docs/quantization.md. */
-static pq_calibrator pick(const pq_histogram *h, pq_calibrator asked)
-{
-    if (asked != PQ_CALIB_AUTO) return asked;
-    return h->min < 0 ? PQ_CALIB_ENTROPY : PQ_CALIB_MSE;
-}
-
 static pq_status collect(pq_ctx *ctx, pq_ranges *r, const watch *w, const pq_graph *g,
                          const pq_calibrate_opts *o)
 {
@@ -110,7 +116,7 @@ static pq_status collect(pq_ctx *ctx, pq_ranges *r, const watch *w, const pq_gra
         const pq_histogram *h = w->histogram[v];
         if (!h) continue;
         pq_range *x = &r->range[r->n];
-        x->method = pick(h, o->calibrator);
+        x->method = o->calibrator;
         const pq_interval s = pq_choose(h, x->method, part, true),
                           u = pq_choose(h, x->method, part, false);
         x->min = h->min;

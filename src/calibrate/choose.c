@@ -1,4 +1,4 @@
-/* Ranges from a histogram: max, percentile, entropy, mse. */
+/* Ranges from a histogram: max, percentile, entropy, mse, and mse weighted by channel. */
 #include <math.h>
 #include <string.h>
 
@@ -56,32 +56,38 @@ static pq_interval percentile(const pq_histogram *h, double part, bool symmetric
 
 /* Each bin stands for its middle, quantized as a plan would: about 30 bins fall on a step, so the
  * mass that lies within half a step of zero (SiLU's tail) is seen for what it is. */
-double pq_expected_error(const pq_histogram *h, pq_interval r, bool symmetric, double power)
+static double error_of(const pq_histogram *h, const uint64_t *bin, pq_interval r, bool symmetric,
+                       double power)
 {
     const double step = symmetric ? r.hi / 127 : (r.hi - r.lo) / 255, per = 1 / step;
     const double zero = symmetric ? 0 : rint(-r.lo * per);
     const double least = symmetric ? -128 : -zero, most = symmetric ? 127 : 255 - zero;
     double sum = 0, n = (double)h->zeros;
     for (int i = 0; i < PQ_BINS; i++) {
-        if (!h->bin[i]) continue;
+        if (!bin[i]) continue;
         const double x = bin_middle(h, i);
         double q = rint(x * per);
         q = q < least ? least : q > most ? most : q;
         const double e = fabs(x - q * step);
-        n += (double)h->bin[i];
-        sum += (double)h->bin[i] * (power == 2 ? e * e : pow(e, power));
+        n += (double)bin[i];
+        sum += (double)bin[i] * (power == 2 ? e * e : pow(e, power));
     }
     return n > 0 ? sum / n : 0;
 }
 
+double pq_expected_error(const pq_histogram *h, pq_interval r, bool symmetric, double power)
+{
+    return error_of(h, h->bin, r, symmetric, power);
+}
+
 /* Shrinks each end in turn; two rounds are enough, since the ends interact through the step only.
  */
-static pq_interval least_error(const pq_histogram *h, bool symmetric, double power)
+static pq_interval least_error(const pq_histogram *h, const uint64_t *bin, bool symmetric)
 {
     enum { STEPS = 96 };
     const pq_interval whole = seen(h, symmetric);
     pq_interval best = whole;
-    double least = pq_expected_error(h, best, symmetric, power);
+    double least = error_of(h, bin, best, symmetric, 2);
     for (int round = 0; round < (symmetric ? 1 : 3); round++)
         for (int end = symmetric; end < 2; end++)
             for (int k = 1; k <= STEPS; k++) {
@@ -94,7 +100,7 @@ static pq_interval least_error(const pq_histogram *h, bool symmetric, double pow
                 else
                     t.lo = whole.lo * f;
                 if (t.hi <= t.lo) continue;
-                const double e = pq_expected_error(h, t, symmetric, power);
+                const double e = error_of(h, bin, t, symmetric, 2);
                 if (e < least) {
                     least = e;
                     best = t;
@@ -155,8 +161,8 @@ pq_interval pq_choose(const pq_histogram *h, pq_calibrator method, double part, 
     if (h->reach > 0) switch (method) {
         case PQ_CALIB_PERCENTILE: r = percentile(h, part / 100, symmetric); break;
         case PQ_CALIB_ENTROPY: r = entropy(h, symmetric); break;
-        case PQ_CALIB_MSE: r = least_error(h, symmetric, 2); break;
-        case PQ_CALIB_AUTO:
+        case PQ_CALIB_MSE: r = least_error(h, h->bin, symmetric); break;
+        case PQ_CALIB_AUTO: r = least_error(h, h->mass, symmetric); break;
         case PQ_CALIB_MAX: break;
         }
     if (symmetric) r.hi = fmax(-r.lo, r.hi);

@@ -13,10 +13,21 @@ typedef struct pq_histogram {
     float min, max;
     uint64_t zeros; /* exact zeros, half of many feature maps, apart from the bins */
     uint64_t bin[PQ_BINS];
+    uint64_t mass[PQ_BINS]; /* the same, each value counted by the weight of its channel */
 } pq_histogram;
 
-/** Adds n values. false: one of them is not finite. Threads: parallel inside (OpenMP). */
-bool pq_histogram_add(pq_histogram *h, const float *x, size_t n, int n_threads);
+/** How much an error in each channel matters. Integers, so that sums do not depend on the order in
+ *  which threads add. */
+typedef struct pq_channels {
+    const uint16_t *weight; /* [n]; NULL: 1 each */
+    size_t n;
+    size_t run; /* values of one channel that lie side by side: 1 for NHWC, h * w for NCHW */
+} pq_channels;
+
+/** Adds n values; channels may be NULL. false: one of them is not finite. Threads: parallel inside
+ *  (OpenMP). */
+bool pq_histogram_add(pq_histogram *h, const float *x, size_t n, const pq_channels *channels,
+                      int n_threads);
 
 /** A range: reals lo .. hi on `levels` steps. */
 typedef struct pq_interval {

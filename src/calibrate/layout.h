@@ -3,7 +3,7 @@
 #ifndef PQ_CALIBRATE_LAYOUT_H
 #define PQ_CALIBRATE_LAYOUT_H
 
-#include <pquant/graph.h>
+#include <pquant/plan.h>
 
 typedef struct pq_scale_layout {
     bool *listed;    /* per value: gets Q/DQ */
@@ -15,5 +15,8 @@ typedef struct pq_scale_layout {
 PQ_MUST_USE pq_status pq_scale_layout_new(pq_ctx *ctx, pq_scale_layout *out, const pq_graph *g,
                                           const bool *int8);
 void pq_scale_layout_clear(pq_scale_layout *l);
+
+/** The grid of a range, without a name: amax counts for s8, lo and hi for u8. */
+pq_plan_tensor pq_range_grid(pq_scheme scheme, double amax, double lo, double hi);
 
 #endif

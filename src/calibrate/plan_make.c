@@ -8,7 +8,7 @@
 #include "calibrate/layout.h"
 #include "plan/names.h"
 
-static pq_plan_tensor grid(pq_scheme scheme, double amax, double lo, double hi)
+pq_plan_tensor pq_range_grid(pq_scheme scheme, double amax, double lo, double hi)
 {
     pq_plan_tensor t = {.dtype = scheme == PQ_SCHEME_U8 ? PQ_U8 : PQ_S8};
     if (scheme == PQ_SCHEME_S8) {
@@ -61,7 +61,7 @@ static pq_status add_tensors(pq_ctx *ctx, pq_plan *p, const pq_graph *g, const p
                 goto out;
             }
         }
-        pq_plan_tensor t = grid(p->scheme, (double)h->amax, (double)h->lo, (double)h->hi);
+        pq_plan_tensor t = pq_range_grid(p->scheme, (double)h->amax, (double)h->lo, (double)h->hi);
         PQ_TRY(pq_strdup(ctx, &t.name, g->value[v].name));
         p->tensor[p->n_tensors++] = t;
     }
@@ -134,7 +134,8 @@ pq_status pq_plan_round_outputs(pq_ctx *ctx, pq_plan *plan, const pq_graph *g, c
                          g->value[v].name);
             goto out;
         }
-        pq_plan_tensor t = grid(plan->scheme, (double)x->amax, (double)x->lo, (double)x->hi);
+        pq_plan_tensor t =
+            pq_range_grid(plan->scheme, (double)x->amax, (double)x->lo, (double)x->hi);
         if (shared) {
             t.name = shared->name;
             tensor[shared - plan->tensor] = t;

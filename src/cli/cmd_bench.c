@@ -19,7 +19,7 @@ typedef struct options {
 typedef struct work {
     const options *o;
     cli_model m;
-    pq_ranges *ranges;
+    cli_calibration calibration;
     cli_list engines, precisions;
     pq_bench_row *row;
     size_t n_rows;
@@ -43,7 +43,7 @@ static void clear(work *w)
     pq_free(w->n_layers);
     pq_free(w->picture_path);
     pq_buf_unref(w->picture);
-    pq_ranges_free(w->ranges);
+    cli_calibration_clear(&w->calibration);
     cli_list_clear(&w->engines);
     cli_list_clear(&w->precisions);
     cli_model_clear(&w->m);
@@ -64,7 +64,8 @@ static pq_status add_row(pq_ctx *ctx, work *w, const char *engine_name, const ch
     r->engine = engine_name;
     r->precision = precision ? precision : pq_path_base(w->m.path);
     PQ_TRY(pq_engine_find(ctx, &engine, engine_name));
-    if (precision) PQ_TRY(cli_plan(ctx, &plan, precision, &w->m, &o->c, engine, &w->ranges, NULL));
+    if (precision)
+        PQ_TRY(cli_plan(ctx, &plan, precision, &w->m, &o->c, engine, &w->calibration, NULL));
     PQ_TRY(pq_compile(ctx, &r->session, engine, w->m.graph, plan ? plan : w->m.plan, &opts));
     w->n_rows++;
 out:
@@ -324,6 +325,7 @@ int cmd_bench(int argc, char **argv)
     pq_ctx *ctx;
     work w = {.o = &o};
     cli_common_init(&o.c);
+    o.c.no_equalize = o.c.no_bias_correct = o.c.no_adaround = true; /* none of its own */
     const cli_opt opt[] = {
         {"--precision", CLI_TEXT, &o.precision, "P,…",
          "fp32, bf16, fp16, int8, plan.json, …: one row each (a .pqe needs none)"},

@@ -32,16 +32,19 @@ static pq_status evaluated(pq_ctx *ctx, cli_data *d, const cli_common *c)
     return pq_dataset_from_folder(ctx, &d->images, c->data, 0);
 }
 
-static pq_status calibrate(pq_ctx *ctx, pq_ranges **r, const char *model, const char *path,
+static pq_status calibrate(pq_ctx *ctx, cli_calibration *k, const char *model, const char *path,
                            const cli_common *c)
 {
     cli_model m = {0};
     cli_data d = {0};
+    const pq_engine *engine;
     pq_status st;
     PQ_TRY(cli_model_load(ctx, &m, model, c));
+    PQ_TRY(cli_try_writing(ctx, path));
     PQ_TRY(evaluated(ctx, &d, c));
-    PQ_TRY(cli_ranges(ctx, r, &m, c, d.images));
-    st = pq_ranges_save(ctx, *r, path);
+    PQ_TRY(pq_engine_find(ctx, &engine, c->engine));
+    PQ_TRY(cli_calibrate(ctx, k, &m, c, engine, d.images, NULL));
+    st = cli_calibration_save(ctx, k, path);
 out:
     cli_data_clear(&d);
     cli_model_clear(&m);
@@ -65,13 +68,16 @@ int cmd_calibrate(int argc, char **argv)
     const char *word[1], *path = "ranges.json";
     size_t n_words;
     pq_ctx *ctx;
-    pq_ranges *r = NULL;
+    cli_calibration k = {0};
     cli_common_init(&c);
     const cli_opt opt[] = {
         {"--calib-data", CLI_TEXT, &c.calib_data, "IMAGES", "folder of calibration images"},
         {"--calib-images", CLI_INT, &c.calib_images, "N", "use the first N of them (default 128)"},
         {"--calibrator", CLI_TEXT, &c.calibrator, "NAME",
          "auto, max, percentile, entropy or mse (default auto)"},
+        {"--scheme", CLI_TEXT, &c.scheme, "s8|u8",
+         "that corrections are made for (default: the engine's)"},
+        CLI_OPT_CORRECT(c),
         {"-o", CLI_TEXT, &path, "FILE", "where to write (default ranges.json)"},
         CLI_OPT_DATA(c),
         CLI_OPT_ENGINE(c),
@@ -84,9 +90,9 @@ int cmd_calibrate(int argc, char **argv)
     if (!c.calib_data) return cli_usage("calibrate", "--calib-data is needed");
     if ((rc = cli_check_engines("calibrate", c.engine)) >= 0) return rc;
     if (cli_context_for(&ctx, &c) != PQ_OK) return CLI_FAILED;
-    const pq_status st = calibrate(ctx, &r, word[0], path, &c);
-    rc = st == PQ_OK ? show(ctx, r, path, c.json) : cli_fail(ctx, st);
-    pq_ranges_free(r);
+    const pq_status st = calibrate(ctx, &k, word[0], path, &c);
+    rc = st == PQ_OK ? show(ctx, k.ranges, path, c.json) : cli_fail(ctx, st);
+    cli_calibration_clear(&k);
     pq_ctx_free(ctx);
     return rc;
 }

@@ -60,21 +60,22 @@ static pq_status export_model(pq_ctx *ctx, const options *o, const char *path, p
     const pq_engine *engine;
     cli_common c = o->c;
     cli_model m = {0};
-    pq_ranges *ranges = NULL;
+    cli_calibration calibration = {0};
     pq_plan *plan = NULL;
     pq_status st;
     c.scheme = scheme_for(o);
     c.rounds_outputs = o->target && strcmp(o->target, "onnxruntime") == 0;
     PQ_TRY(pq_engine_find(ctx, &engine, c.engine));
     PQ_TRY(cli_model_load(ctx, &m, path, &c));
+    PQ_TRY(cli_try_writing(ctx, o->out));
     if (o->precision || !m.plan)
-        PQ_TRY(cli_plan(ctx, &plan, o->precision ? o->precision : "fp32", &m, &c, engine, &ranges,
-                        NULL));
+        PQ_TRY(cli_plan(ctx, &plan, o->precision ? o->precision : "fp32", &m, &c, engine,
+                        &calibration, NULL));
     PQ_TRY(write_as(ctx, o, &m, plan ? plan : m.plan));
     if (o->audit) st = audit_of(ctx, audit, o, &m, plan ? plan : m.plan);
 out:
     pq_plan_free(plan);
-    pq_ranges_free(ranges);
+    cli_calibration_clear(&calibration);
     cli_model_clear(&m);
     return st;
 }

@@ -92,7 +92,8 @@ static pq_status make_plan(cli_work *w, const script *s, pq_plan **plan)
     bool *int8;
     pq_status st = pq_alloc(w->ctx, &int8, n, 1);
     if (st == PQ_OK) st = pq_preset(w->ctx, int8, n, s->model_type);
-    if (st == PQ_OK) st = pq_plan_make(w->ctx, plan, g, w->ranges, int8, w->scheme, PQ_PREC_FP32);
+    if (st == PQ_OK)
+        st = pq_plan_make(w->ctx, plan, g, w->calibration.ranges, int8, w->scheme, PQ_PREC_FP32);
     pq_free(int8);
     return st;
 }
@@ -107,9 +108,13 @@ static pq_status convert(cli_work *w, const script *s, pq_plan **plan)
     PQ_TRY(pq_strdup(w->ctx, &w->out, s->out));
     PQ_TRY(pq_dir_make(w->ctx, s->out));
     PQ_TRY(cli_model_load(w->ctx, &w->model, s->ckpt, c));
-    if (s->trt_eval) PQ_TRY(cli_data_load(w->ctx, &w->data, c));
-    PQ_TRY(cli_ranges(w->ctx, &w->ranges, &w->model, c, w->data.images));
-    if (s->calib_weights) PQ_TRY(take_amax(w->ctx, w->ranges, w->model.graph, s->calib_weights));
+    if (s->trt_eval) {
+        PQ_TRY(cli_need_head(w->ctx, &w->model));
+        PQ_TRY(cli_data_for(w->ctx, &w->data, &w->model, c));
+    }
+    PQ_TRY(cli_ranges(w->ctx, &w->calibration.ranges, &w->model, c, w->data.images));
+    if (s->calib_weights)
+        PQ_TRY(take_amax(w->ctx, w->calibration.ranges, w->model.graph, s->calib_weights));
     PQ_TRY(make_plan(w, s, plan));
     PQ_TRY(base_name(w->ctx, &name, s, c));
     PQ_TRY(pq_path_join(w->ctx, &path, s->out, "plan.json"));

@@ -17,12 +17,10 @@
 static pq_status check_writable(pq_ctx *ctx, const char *folder)
 {
     char *path = NULL;
-    pq_out f;
     pq_status st = pq_dir_make(ctx, folder);
     if (st != PQ_OK) return st;
     st = pq_path_join(ctx, &path, folder, ".pquant");
-    if (st == PQ_OK) st = pq_out_open(ctx, &f, path);
-    if (st == PQ_OK) pq_out_abort(&f);
+    if (st == PQ_OK) st = cli_try_writing(ctx, path);
     pq_free(path);
     return st;
 }
@@ -31,7 +29,7 @@ pq_status cli_work_open(pq_ctx *ctx, cli_work *w, const char *model, const cli_c
                         const char *out)
 {
     pq_status st;
-    char *path = NULL;
+    char *path = NULL, *journal = NULL;
     memset(w, 0, sizeof *w);
     w->ctx = ctx;
     w->c = c;
@@ -41,24 +39,26 @@ pq_status cli_work_open(pq_ctx *ctx, cli_work *w, const char *model, const cli_c
     PQ_TRY(pq_strdup(ctx, &w->out, out));
     PQ_TRY(pq_path_join(ctx, &w->journal, out, "sensitivity.jsonl"));
     PQ_TRY(cli_model_load(ctx, &w->model, model, c));
-    PQ_TRY(cli_need_head(ctx, &w->model));
-    PQ_TRY(cli_data_load(ctx, &w->data, c));
-    PQ_TRY(cli_ranges(ctx, &w->ranges, &w->model, c, w->data.images));
+    PQ_TRY(cli_data_for(ctx, &w->data, &w->model, c));
+    PQ_TRY(pq_path_join(ctx, &journal, out, "corrections.journal"));
+    PQ_TRY(cli_calibrate(ctx, &w->calibration, &w->model, c, w->engine, w->data.images, journal));
     PQ_TRY(pq_path_join(ctx, &path, out, "ranges.json"));
-    PQ_TRY(pq_ranges_save(ctx, w->ranges, path));
+    PQ_TRY(cli_calibration_save(ctx, &w->calibration, path));
     const pq_meter_opts o = {.engine = w->engine,
                              .graph = w->model.graph,
-                             .ranges = w->ranges,
+                             .ranges = w->calibration.ranges,
+                             .corrections = w->calibration.corrections,
                              .scheme = w->scheme,
                              .base = PQ_PREC_FP32,
                              .data = w->data.images,
                              .coco = w->data.coco,
                              .prep = &w->model.prep,
-                             .head = &w->model.head,
+                             .head = w->model.has_head ? &w->model.head : NULL,
                              .threads = (int)c->threads,
                              .journal = w->journal};
     st = pq_meter_new(ctx, &w->meter, &o);
 out:
+    pq_free(journal);
     pq_free(path);
     return st;
 }
@@ -66,7 +66,7 @@ out:
 void cli_work_close(cli_work *w)
 {
     pq_meter_free(w->meter);
-    pq_ranges_free(w->ranges);
+    cli_calibration_clear(&w->calibration);
     cli_data_clear(&w->data);
     cli_model_clear(&w->model);
     pq_free(w->out);
@@ -219,8 +219,9 @@ cJSON *cli_run_json(const cli_work *w, const cli_outcome *o)
               add_rows(doc, o) &&
               cJSON_AddStringToObject(doc, "scheme", w->scheme == PQ_SCHEME_U8 ? "u8" : "s8") &&
               (c = cJSON_AddObjectToObject(doc, "calibration")) != NULL &&
-              cJSON_AddStringToObject(c, "calibrator", pq_calibrator_name(w->ranges->calibrator)) &&
-              cJSON_AddNumberToObject(c, "images", (double)w->ranges->n_images) &&
+              cJSON_AddStringToObject(c, "calibrator",
+                                      pq_calibrator_name(w->calibration.ranges->calibrator)) &&
+              cJSON_AddNumberToObject(c, "images", (double)w->calibration.ranges->n_images) &&
               (!w->c->calib_data || cJSON_AddStringToObject(c, "folder", w->c->calib_data)) &&
               (c = cJSON_AddObjectToObject(doc, "postprocessing")) != NULL &&
               cJSON_AddNumberToObject(c, "conf_thres", w->model.head.conf) &&
@@ -230,7 +231,10 @@ cJSON *cli_run_json(const cli_work *w, const cli_outcome *o)
         ok = cJSON_AddNumberToObject(doc, "max_drop", o->max_drop * 100) != NULL;
     if (ok && o->max_latency > 0)
         ok = cJSON_AddNumberToObject(doc, "max_latency_ms", o->max_latency) != NULL;
-    ok = ok && cJSON_AddStringToObject(doc, "annotations", w->c->ann) &&
+    ok = ok &&
+         (w->data.coco
+              ? cJSON_AddStringToObject(doc, "annotations", w->c->ann)
+              : cJSON_AddStringToObject(doc, "score", "1 - noise / signal of the outputs")) &&
          cJSON_AddStringToObject(doc, "resize", "OpenCV INTER_LINEAR, 8 bits") &&
          cJSON_AddStringToObject(doc, "jpeg", "libjpeg-turbo, accurate DCT") &&
          (!o->audit || cli_add_audit(doc, o->audit)) && add_operators(doc, w, o) &&

@@ -10,7 +10,7 @@ typedef struct cli_work {
     const pq_engine *engine;
     cli_model model;
     cli_data data;
-    pq_ranges *ranges;
+    cli_calibration calibration;
     pq_scheme scheme;
     pq_meter *meter;
     char *out;     /* output folder */

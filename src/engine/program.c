@@ -235,6 +235,11 @@ static pq_status need_input(lowering *l, pq_slot_id *out, pq_node_id i, int k, b
     *out = PQ_NONE;
     if (v == PQ_NONE) return PQ_OK;
     const pq_plan_tensor *t = l->b.tensor[v];
+    /* Beginnings, sizes and the like stand beside the data of what moves it: never quantized. */
+    if (l->g->value[v].dtype != PQ_F32 || (k > 0 && pq_node_moves(n))) {
+        want = real_slot(l, v, PQ_F32);
+        return need(l, out, &want);
+    }
     if (pq_reads_quantized(&l->b, i, k)) {
         want = quantized_slot(l, v, t);
         if (!integers) {
@@ -371,7 +376,7 @@ static void find_lifetimes(pq_program *p)
     for (size_t k = 0; k < p->graph->n_outputs; k++)
         for (size_t i = 0; i < p->n_slots; i++)
             if (p->slot[i].value == p->graph->output[k] && p->slot[i].form == PQ_FORM_REAL &&
-                p->slot[i].dtype == PQ_F32)
+                (p->slot[i].dtype == PQ_F32 || p->graph->value[p->slot[i].value].dtype != PQ_F32))
                 p->slot[i].last = (int)p->n_steps;
 }
 

@@ -139,7 +139,8 @@ out:
     return st;
 }
 
-/* Inputs or outputs of the model, always of the graph's own dtype. */
+/* Inputs or outputs of the model, always of the graph's own dtype. An output whose rows are counted
+ * while it runs has open sizes. */
 static pq_status value_infos(pq_onnx_writer *w, Onnx__ValueInfoProto ***out, const pq_value_id *ids,
                              size_t n)
 {
@@ -151,8 +152,12 @@ static pq_status value_infos(pq_onnx_writer *w, Onnx__ValueInfoProto ***out, con
         Onnx__TensorShapeProto__Dimension dim[PQ_MAX_RANK], *dims[PQ_MAX_RANK];
     } * p;
     pq_onnx_writer wide = *w; /* for its type table: float32 stays float32 */
+    bool *absent;
     wide.fp16 = false;
-    pq_status st = pq_arena_alloc(w->ctx, w->arena, out, n, sizeof **out);
+    pq_status st = pq_arena_alloc(w->ctx, w->arena, &absent, w->g->n_values, sizeof *absent);
+    if (st != PQ_OK) return st;
+    pq_graph_mark_absent(w->g, absent);
+    st = pq_arena_alloc(w->ctx, w->arena, out, n, sizeof **out);
     if (st == PQ_OK) st = pq_arena_alloc(w->ctx, w->arena, &p, n, sizeof *p);
     if (st != PQ_OK) return st;
     for (size_t i = 0; i < n; i++, p++) {
@@ -163,9 +168,10 @@ static pq_status value_infos(pq_onnx_writer *w, Onnx__ValueInfoProto ***out, con
         onnx__tensor_shape_proto__init(&p->shape);
         for (int k = 0; k < v->shape.rank; k++) {
             onnx__tensor_shape_proto__dimension__init(&p->dim[k]);
+            p->dims[k] = &p->dim[k];
+            if (absent[ids[i]]) continue;
             p->dim[k].value_case = ONNX__TENSOR_SHAPE_PROTO__DIMENSION__VALUE_DIM_VALUE;
             p->dim[k].dim_value = v->shape.dim[k];
-            p->dims[k] = &p->dim[k];
         }
         p->shape.dim = p->dims;
         p->shape.n_dim = (size_t)v->shape.rank;

@@ -6,6 +6,7 @@
 
 #include "base/mem.h"
 #include "plan/names.h"
+#include "plan/weights.h"
 
 static const char *const precision_name[] = {"fp32", "fp16", "bf16", "int8"};
 
@@ -29,14 +30,9 @@ void pq_plan_free(pq_plan *p)
         pq_free(p->node[i].type);
     }
     for (size_t i = 0; i < p->n_tensors; i++) pq_free(p->tensor[i].name);
-    for (size_t i = 0; i < p->n_weights; i++) {
-        pq_free(p->weight[i].name);
-        pq_tensor_clear(&p->weight[i].data);
-        pq_tensor_clear(&p->weight[i].scale);
-    }
     pq_free(p->node);
     pq_free(p->tensor);
-    pq_free(p->weight);
+    pq_weights_free(p->weight, p->n_weights);
     pq_free(p);
 }
 

@@ -54,7 +54,7 @@ static void test_counts(void **state)
             least = fminf(least, x[c][i]);
             most = fmaxf(most, x[c][i]);
         }
-        assert_true(pq_histogram_add(h, x[c], N, 1 + c % 3));
+        assert_true(pq_histogram_add(h, x[c], N, NULL, 1 + c % 3));
     }
     assert_int_equal(count_all(), CHUNKS * N);
     assert_int_equal(h->zeros, zeros);
@@ -81,9 +81,9 @@ static void test_not_finite(void **state)
 {
     const float nan[2] = {1, NAN}, inf[2] = {1, INFINITY}, big[2] = {3e38f, -3e38f};
     (void)state;
-    assert_false(pq_histogram_add(h, nan, 2, 1));
-    assert_false(pq_histogram_add(h, inf, 2, 1));
-    assert_true(pq_histogram_add(h, big, 2, 1));
+    assert_false(pq_histogram_add(h, nan, 2, NULL, 1));
+    assert_false(pq_histogram_add(h, inf, 2, NULL, 1));
+    assert_true(pq_histogram_add(h, big, 2, NULL, 1));
     assert_int_equal(count_all(), 2);
 }
 
@@ -91,7 +91,7 @@ static void test_only_zeros(void **state)
 {
     const float zero[100] = {0};
     (void)state;
-    assert_true(pq_histogram_add(h, zero, 100, 2));
+    assert_true(pq_histogram_add(h, zero, 100, NULL, 2));
     for (pq_calibrator m = PQ_CALIB_AUTO; m <= PQ_CALIB_MSE; m++)
         for (int symmetric = 0; symmetric < 2; symmetric++) {
             const pq_interval v = pq_choose(h, m, 99.99, symmetric);
@@ -106,7 +106,7 @@ static void add_many(double (*make)(pq_rng *))
 {
     pq_rng r = {9};
     for (int i = 0; i < MANY; i++) many[i] = (float)make(&r);
-    assert_true(pq_histogram_add(h, many, MANY, 2));
+    assert_true(pq_histogram_add(h, many, MANY, NULL, 2));
 }
 static double uniform(pq_rng *r) { return 6 * pq_rng_double(r) - 2; } /* -2 .. 4 */
 static double relu(pq_rng *r)

@@ -459,8 +459,10 @@ static void exports(void **state)
     free(text);
     FAILS(2, "TensorRT takes plans of scheme s8 only", "export", w.yolox, "--precision", "int8",
           "--ranges", "e.json", "-o", "t.onnx", "--for", "tensorrt", "--scheme", "u8");
-    WORKS("export", w.yolox, "--precision", "int8", "--ranges", "e.json", "-o", "t.onnx", "--for",
-          "tensorrt");
+    FAILS(2, "e.corrections.json: made for scheme u8, expected s8", "export", w.yolox,
+          "--precision", "int8", "--ranges", "e.json", "-o", "t.onnx", "--for", "tensorrt");
+    WORKS("calibrate", w.yolox, "--calib-data", w.images, "--scheme", "s8", "--threads", "1", "-o",
+          "s.json");
 
     /* Audits: on the engine, and by TensorRT's rules. */
     WORKS("export", w.yolox, "--precision", "int8", "--ranges", "e.json", "-o", "e.pqe", "--audit",
@@ -471,7 +473,7 @@ static void exports(void **state)
     assert_true(number(audit, "faults") == 0);
     assert_true(cJSON_GetArraySize(array(audit, "operators")) > 8);
     cJSON_Delete(o);
-    WORKS("export", w.yolox, "--precision", "int8", "--ranges", "e.json", "-o", "t.onnx", "--for",
+    WORKS("export", w.yolox, "--precision", "int8", "--ranges", "s.json", "-o", "t.onnx", "--for",
           "tensorrt", "--audit", "--strict");
     assert_non_null(strstr(w.out, "audit on tensorrt (rules of 8 to 11): 0 rules broken"));
     FAILS(1, "engine 'ref' gives no times per layer", "export", w.yolox, "-o", "e.pqe", "--engine",

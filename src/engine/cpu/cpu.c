@@ -64,7 +64,7 @@ static size_t slot_bytes(const pq_stepped *s, const pq_slot *slot)
 static bool channels_last(const pq_stepped *stepped, const pq_slot *slot)
 {
     const cpu_session *s = (const cpu_session *)stepped;
-    return slot->shape.rank == 4 && s->layout[slot - stepped->program->slot] == CPU_LAST;
+    return s->layout[slot - stepped->program->slot] == CPU_LAST;
 }
 
 static pq_status run_step(pq_ctx *ctx, pq_stepped *stepped, size_t i)
