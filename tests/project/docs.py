@@ -7,7 +7,8 @@
 
 Blocks "```sh run" run one after the other in a scratch folder of their document, where STANDINS has
 put small files under the names that they use. "```sh shared" are the same with the models and a few
-pictures of ../shared, and are passed over without it. A block "```text output" right behind one is
+pictures of ../shared, and are passed over without it. Blocks "```python run PACKAGE" run where
+Python ($PQ_PYTHON, else python3) has the package. A block "```text output" right behind one is
 what it printed. Exit status 3 (the budget cannot be met, INT8 is not worth it) is no failure."""
 import json
 import os
@@ -16,10 +17,12 @@ import re
 import subprocess
 import sys
 import tempfile
+import time
 
 root = pathlib.Path(__file__).resolve().parents[2]
+python = os.environ.get('PQ_PYTHON', 'python3')
 shared = pathlib.Path(os.environ.get('PQ_SHARED', root / '../shared')).resolve()
-BLOCK = re.compile(r'^```(sh|text)([^\n]*)\n(.*?)^```$', re.M | re.S)
+BLOCK = re.compile(r'^```(sh|python|text)([^\n]*)\n(.*?)^```$', re.M | re.S)
 SHELL = '''set -euo pipefail
 pquant() { command pquant "$@" || [ $? -eq 3 ]; }
 '''
@@ -93,35 +96,54 @@ def lay_out_shared(folder, few):
         (folder / 'picture.jpg').symlink_to(pictures[0])
 
 
-def run(script, folder, environment):
-    return subprocess.run(['bash', '-c', SHELL + script], cwd=folder, env=environment, text=True,
-                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+def run(kind, script, folder, environment):
+    words = ['bash', '-c', SHELL + script] if kind == 'sh' else [python, '-c', script]
+    return subprocess.run(words, cwd=folder, env=environment, text=True, stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT)
+
+
+def to_run(kind, words):
+    """Which scratch folder a block runs in, or None."""
+    if kind == 'text' or not {'run', 'shared'} & set(words):
+        return None
+    return 'shared' if 'shared' in words else 'run'
+
+
+def is_missing(kind, which, words):
+    if which == 'shared' and not (shared / 'models').is_dir():
+        return True
+    return kind == 'python' and subprocess.run([python, '-c', f'import {words[-1]}'],
+                                               capture_output=True).returncode != 0
+
+
+def make_scratch(folder, which, standins):
+    folder.mkdir()
+    if which == 'shared':
+        lay_out_shared(folder, 2)
+    else:
+        subprocess.run([standins, folder], check=True)
+    (folder / 'sample').symlink_to(root / 'sample')
 
 
 def check_blocks(doc, text, standins, environment):
     """Number of blocks run and passed over."""
     done, passed = 0, 0
-    scratch = {}
     with tempfile.TemporaryDirectory() as temp:
         for kind, words, script in BLOCK.findall(text):
-            words = words.split()
-            if kind != 'sh' or not {'run', 'shared'} & set(words):
+            which = to_run(kind, words.split())
+            if not which:
                 continue
-            which = 'shared' if 'shared' in words else 'run'
-            if which == 'shared' and not (shared / 'models').is_dir():
+            if is_missing(kind, which, words.split()):
                 passed += 1
                 continue
-            if which not in scratch:
-                scratch[which] = pathlib.Path(temp) / which
-                scratch[which].mkdir()
-                if which == 'shared':
-                    lay_out_shared(scratch[which], 2)
-                else:
-                    subprocess.run([standins, scratch[which]], check=True)
-                for name in ('sample', 'examples'):
-                    (scratch[which] / name).symlink_to(root / name)
-            result = run(script, scratch[which], environment)
+            folder = pathlib.Path(temp) / which
+            if not folder.exists():
+                make_scratch(folder, which, standins)
+            begun = time.monotonic()
+            result = run(kind, script, folder, environment)
             done += 1
+            print(f'{time.monotonic() - begun:6.1f} s  {doc.relative_to(root)}: '
+                  f'{script.splitlines()[0]}')
             if result.returncode:
                 problems.append(f'{doc.relative_to(root)}: exit status {result.returncode}:\n'
                                 f'{script}{result.stdout}')
@@ -140,9 +162,9 @@ def paste(doc, environment):
         (folder / 'sample').symlink_to(root / 'sample')
         for block in BLOCK.finditer(text):
             kind, words, body = block.groups()
-            if kind == 'sh' and {'run', 'shared'} & set(words.split()):
+            if kind == 'sh' and to_run(kind, words.split()):
                 print(body, end='', flush=True)
-                result = run(body, folder, environment)
+                result = run(kind, body, folder, environment)
                 print(result.stdout, flush=True)
                 if result.returncode:
                     sys.exit(f'{doc}: exit status {result.returncode}')
@@ -168,7 +190,7 @@ def main():
         check_options(doc, text, environment)
         d, p = check_blocks(doc, text, pathlib.Path(sys.argv[2]).resolve(), environment)
         done, passed = done + d, passed + p
-    print(f'{done} blocks of commands run, {passed} passed over: they need ../shared')
+    print(f'{done} blocks of commands run, {passed} passed over: no ../shared, or no package')
     for p in problems:
         print(p)
     return 1 if problems else 0
