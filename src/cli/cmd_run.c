@@ -6,6 +6,7 @@
 #include "base/file.h"
 #include "base/mem.h"
 #include "cli/audit.h"
+#include "cli/report.h"
 #include "cli/work.h"
 
 typedef struct request {
@@ -231,11 +232,16 @@ int cmd_run(int argc, char **argv)
     if (!r.out) return cli_usage("run", "no output folder given: -o OUT");
     if (r.preset && r.plan) return cli_usage("run", "--preset and --plan exclude each other");
     r.model = word[0];
+    c.argc = argc;
+    c.argv = argv;
     if ((rc = cli_need_data("run", &c)) >= 0) return rc;
     pq_ctx *ctx;
     if (cli_context_for(&ctx, &c) != PQ_OK) return CLI_FAILED;
     pq_status st = run(ctx, &r, &c, &rc);
-    if (st != PQ_OK) rc = cli_fail(ctx, st);
+    if (st != PQ_OK)
+        rc = cli_fail(ctx, st);
+    else
+        cli_report_run(ctx, r.out, &c);
     pq_ctx_free(ctx);
     return rc;
 }

@@ -205,6 +205,21 @@ static bool add_operators(cJSON *to, const cli_work *w, const cli_outcome *o)
     return list != NULL;
 }
 
+/* What it takes to read the same again, and to repeat it. */
+static bool add_options(cJSON *to, const cli_common *c)
+{
+    cJSON *line = c->argc ? cJSON_AddArrayToObject(to, "command_line") : NULL;
+    bool ok = line || !c->argc;
+    for (int i = 0; ok && i < c->argc; i++)
+        ok = cJSON_AddItemToArray(line, cJSON_CreateString(c->argv[i]));
+    cJSON *o = ok ? cJSON_AddObjectToObject(to, "options") : NULL;
+    return o && (!c->data || cJSON_AddStringToObject(to, "data", c->data)) &&
+           (!c->sidecar || cJSON_AddStringToObject(o, "sidecar", c->sidecar)) &&
+           (!c->config || cJSON_AddStringToObject(o, "config", c->config)) &&
+           (!c->img_size || cJSON_AddStringToObject(o, "img_size", c->img_size)) &&
+           (!c->batch || cJSON_AddNumberToObject(o, "batch", (double)c->batch));
+}
+
 cJSON *cli_run_json(const cli_work *w, const cli_outcome *o)
 {
     char hash[65];
@@ -238,7 +253,7 @@ cJSON *cli_run_json(const cli_work *w, const cli_outcome *o)
          cJSON_AddStringToObject(doc, "resize", "OpenCV INTER_LINEAR, 8 bits") &&
          cJSON_AddStringToObject(doc, "jpeg", "libjpeg-turbo, accurate DCT") &&
          (!o->audit || cli_add_audit(doc, o->audit)) && add_operators(doc, w, o) &&
-         add_images(doc, "images", w->data.images);
+         add_options(doc, w->c) && add_images(doc, "images", w->data.images);
     if (ok) return doc;
     cJSON_Delete(doc);
     return NULL;
