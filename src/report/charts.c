@@ -8,8 +8,8 @@ pq_axis pq_axis_make(double lo, double hi, double from, double to, int ticks)
     const double rough = (hi - lo) / ticks, ten = pow(10, floor(log10(rough)));
     const double lead = rough / ten;
     a.step = ten * (lead <= 1 ? 1 : lead <= 2 ? 2 : lead <= 5 ? 5 : 10);
-    a.lo = floor(lo / a.step + 1e-9) * a.step;
-    a.hi = ceil(hi / a.step - 1e-9) * a.step;
+    a.lo = lo != 0 ? lo - 0.04 * (hi - lo) : 0;
+    a.hi = hi != 0 ? hi + 0.04 * (hi - lo) : 0;
     a.decimals = a.step >= 1 ? 0 : (int)fmin(6, ceil(-log10(a.step) - 1e-9));
     return a;
 }
@@ -65,11 +65,20 @@ void pq_page_cell(pq_page *p, double v, int decimals, bool sign)
 }
 
 /* Horizontal grid lines with their numbers, left of x0. */
+/* Multiples of the step inside the axis: the first one, and how many. */
+static double ticks(const pq_axis *a, int *n)
+{
+    const double first = ceil(a->lo / a->step - 1e-9) * a->step;
+    *n = (int)fmin(50, floor((a->hi - first) / a->step + 1e-9) + 1);
+    return first;
+}
+
 void pq_page_y_grid(pq_page *p, const pq_axis *y, double x0, double x1, bool sign)
 {
-    const int n = (int)fmin(50, round((y->hi - y->lo) / y->step));
-    for (int i = 0; i <= n; i++) {
-        const double v = y->lo + i * y->step, at = pq_axis_at(y, v);
+    int n;
+    const double first = ticks(y, &n);
+    for (int i = 0; i < n; i++) {
+        const double v = first + i * y->step, at = pq_axis_at(y, v);
         pq_page_f(p, "<path class=\"%s\" d=\"M%.1f %.1fH%.1f\"/>",
                   fabs(v) < y->step / 2 ? "axis" : "grid", x0, at, x1);
         pq_page_f(p, "<text x=\"%.1f\" y=\"%.1f\" text-anchor=\"end\">", x0 - 6, at + 4);
@@ -80,9 +89,10 @@ void pq_page_y_grid(pq_page *p, const pq_axis *y, double x0, double x1, bool sig
 
 void pq_page_x_grid(pq_page *p, const pq_axis *x, double y0, double y1)
 {
-    const int n = (int)fmin(50, round((x->hi - x->lo) / x->step));
-    for (int i = 0; i <= n; i++) {
-        const double v = x->lo + i * x->step, at = pq_axis_at(x, v);
+    int n;
+    const double first = ticks(x, &n);
+    for (int i = 0; i < n; i++) {
+        const double v = first + i * x->step, at = pq_axis_at(x, v);
         pq_page_f(p, "<path class=\"grid\" d=\"M%.1f %.1fV%.1f\"/>", at, y0, y1);
         pq_page_f(p, "<text x=\"%.1f\" y=\"%.1f\" text-anchor=\"middle\">", at, y1 + 16);
         pq_page_number(p, v, x->decimals, false);

@@ -10,7 +10,7 @@ typedef struct pq_axis {
     int decimals;
 } pq_axis;
 
-/** Widens lo .. hi to whole steps, of which there are about `ticks`. */
+/** About `ticks` steps of 1, 2 or 5 times a power of ten; an end other than 0 gets some air. */
 pq_axis pq_axis_make(double lo, double hi, double from, double to, int ticks);
 double pq_axis_at(const pq_axis *a, double v);
 

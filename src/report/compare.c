@@ -136,7 +136,8 @@ static bool add_operators(cJSON *doc, const cJSON *a, const cJSON *b)
 static pq_status build(pq_ctx *ctx, cJSON *doc, const cJSON *a, const cJSON *b)
 {
     const cJSON *ra = pq_field(a, "run"), *rb = pq_field(b, "run");
-    const bool images = cJSON_Compare(pq_field(ra, "images"), pq_field(rb, "images"), true);
+    const cJSON *ia = pq_field(ra, "images"), *ib = pq_field(rb, "images");
+    const bool images = (!ia && !ib) || cJSON_Compare(ia, ib, true);
     const bool ok = cJSON_AddNumberToObject(doc, "pquant_comparison", 1) && add_side(doc, "a", a) &&
                     add_side(doc, "b", b) && cJSON_AddBoolToObject(doc, "same_images", images) &&
                     cJSON_AddStringToObject(doc, "metric", pq_report_metric(a)) &&

@@ -5,6 +5,20 @@
 
 enum { FRONT_W = 680, FRONT_H = 390, MOST_POINTS = 3000 };
 
+/* What lies far below the interesting part is drawn at the lower edge: a network that loses 13
+ * points in INT8 must not flatten the tenths that the choice is about. */
+static double lower_edge(const cJSON *doc, double least)
+{
+    const cJSON *row = pq_field_find(pq_field(doc, "precisions"), "name", "partial");
+    const double drop = 100 * pq_field_number(row, "drop");
+    const double high = 100 * pq_field_number(row, "drop_high");
+    double scale = pq_field_number(pq_field(doc, "run"), "max_drop");
+    if (!(scale > 0.3)) scale = 0.3;
+    if (isfinite(drop)) scale = fmax(scale, drop);
+    if (isfinite(high)) scale = fmax(scale, 0.5 * high);
+    return least < -8 * scale ? -5 * scale : least;
+}
+
 /* Of "front" and "precisions" together: ms, and points of AP against full precision. */
 static bool front_limits(const cJSON *doc, double x[2], double y[2])
 {
@@ -58,6 +72,7 @@ static void front_points(pq_page *p, const cJSON *doc, const pq_axis *x, const p
         const double ms = pq_field_number(v, "ms"), drop = pq_field_number(v, "drop");
         const bool predicted = pq_field_true(v, "predicted"), chosen = pq_field_true(v, "chosen");
         if (!isfinite(ms) || !isfinite(drop) || n++ == MOST_POINTS) continue;
+        if (-100 * drop < y->lo) continue; /* in the table */
         const double cx = pq_axis_at(x, ms), cy = pq_axis_at(y, -100 * drop);
         if (chosen)
             pq_page_f(p, "<circle class=\"ring\" cx=\"%.1f\" cy=\"%.1f\" r=\"10\"/>", cx, cy);
@@ -72,34 +87,59 @@ static void front_points(pq_page *p, const cJSON *doc, const pq_axis *x, const p
     }
 }
 
+static void whisker(pq_page *p, const cJSON *v, const pq_axis *y, double cx)
+{
+    const double low = pq_field_number(v, "drop_low"), high = pq_field_number(v, "drop_high");
+    if (!isfinite(low) || !isfinite(high)) return;
+    const double top = pq_axis_at(y, -100 * low), end = pq_axis_at(y, fmax(-100 * high, y->lo));
+    pq_page_f(p, "<path class=\"whisker\" d=\"M%.1f %.1fV%.1fm-4 0h8M%.1f %.1fh8\"/>", cx, top, end,
+              cx - 4, top);
+}
+
+/* A row of the table; one below the chart is an arrow at its edge. */
+static void front_row(pq_page *p, const cJSON *v, const char *name, const pq_axis *x,
+                      const pq_axis *y, const char *metric)
+{
+    const char *title = pq_report_row_title(name);
+    const double change = -100 * pq_field_number(v, "drop");
+    const bool partial = strcmp(name, "partial") == 0, below = change < y->lo;
+    const char *kind = strcmp(name, "fp32") == 0 ? "bf" : partial ? "b8" : "bx";
+    const double cx = pq_axis_at(x, pq_field_number(v, "ms"));
+    const double cy = pq_axis_at(y, fmax(change, y->lo));
+    if (below) {
+        pq_page_f(p, "<path data-mark class=\"%s\" d=\"M%.1f %.1fh14l-7 12z\">", kind, cx - 7,
+                  cy - 12);
+    } else {
+        whisker(p, v, y, cx);
+        if (partial)
+            pq_page_f(p, "<circle class=\"ring\" cx=\"%.1f\" cy=\"%.1f\" r=\"10\"/>", cx, cy);
+        pq_page_f(p, "<circle data-mark class=\"%s\" cx=\"%.1f\" cy=\"%.1f\" r=\"6\">", kind, cx,
+                  cy);
+    }
+    point_title(p, v, title, metric);
+    const bool left = cx > FRONT_W - 150;
+    pq_page_f(p, "</%s><text class=\"lab\" x=\"%.1f\" y=\"%.1f\" text-anchor=\"%s\">",
+              below ? "path" : "circle", cx + (left ? -14 : 14),
+              partial ? cy - 9
+              : below ? cy - 6
+                      : cy + 17,
+              left ? "end" : "start");
+    pq_page_text(p, title);
+    if (below) {
+        pq_page_raw(p, ": ");
+        pq_page_number(p, change, 1, true);
+    }
+    pq_page_raw(p, "</text>\n");
+}
+
 static void front_rows(pq_page *p, const cJSON *doc, const pq_axis *x, const pq_axis *y)
 {
     const cJSON *v;
     cJSON_ArrayForEach(v, pq_field(doc, "precisions"))
     {
-        const char *name = pq_field_text(v, "name"), *title = pq_report_row_title(name);
-        const double ms = pq_field_number(v, "ms"), drop = pq_field_number(v, "drop");
-        if (!name || !isfinite(ms) || !isfinite(drop)) continue;
-        const bool partial = strcmp(name, "partial") == 0, fp32 = strcmp(name, "fp32") == 0;
-        const double cx = pq_axis_at(x, ms), cy = pq_axis_at(y, -100 * drop);
-        const double low = pq_field_number(v, "drop_low"), high = pq_field_number(v, "drop_high");
-        if (isfinite(low) && isfinite(high))
-            pq_page_f(p, "<path class=\"whisker\" d=\"M%.1f %.1fV%.1fm-4 0h8M%.1f %.1fh8\"/>", cx,
-                      pq_axis_at(y, -100 * low), pq_axis_at(y, -100 * high), cx - 4,
-                      pq_axis_at(y, -100 * low));
-        if (partial)
-            pq_page_f(p, "<circle class=\"ring\" cx=\"%.1f\" cy=\"%.1f\" r=\"10\"/>", cx, cy);
-        pq_page_f(p, "<circle data-mark class=\"%s\" cx=\"%.1f\" cy=\"%.1f\" r=\"6\">",
-                  fp32      ? "bf"
-                  : partial ? "b8"
-                            : "bx",
-                  cx, cy);
-        point_title(p, v, title, pq_report_metric(doc));
-        const bool left = cx > FRONT_W - 150;
-        pq_page_f(p, "</circle><text class=\"lab\" x=\"%.1f\" y=\"%.1f\" text-anchor=\"%s\">",
-                  cx + (left ? -14 : 14), partial ? cy - 9 : cy + 17, left ? "end" : "start");
-        pq_page_text(p, title);
-        pq_page_raw(p, "</text>\n");
+        const char *name = pq_field_text(v, "name");
+        if (name && isfinite(pq_field_number(v, "ms")) && isfinite(pq_field_number(v, "drop")))
+            front_row(p, v, name, x, y, pq_report_metric(doc));
     }
 }
 
@@ -150,7 +190,7 @@ void pq_page_front(pq_page *p, const cJSON *doc)
     if (!front_limits(doc, xs, ys)) return;
     const double room = 0.06 * (xs[1] - xs[0]) + 0.01 * xs[1];
     const pq_axis x = pq_axis_make(fmax(0, xs[0] - room), xs[1] + room, 62, FRONT_W - 16, 7);
-    const pq_axis y = pq_axis_make(ys[0], ys[1], FRONT_H - 48, 22, 6);
+    const pq_axis y = pq_axis_make(lower_edge(doc, ys[0]), ys[1], FRONT_H - 48, 22, 6);
     const double budget = pq_field_number(pq_field(doc, "run"), "max_drop");
     const double latency = pq_field_number(pq_field(doc, "run"), "max_latency_ms");
     pq_page_section(p, "front", "Accuracy against latency");

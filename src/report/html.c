@@ -218,7 +218,9 @@ static void run_head(pq_page *p, const cJSON *doc)
     if (status == 0)
         pq_page_raw(p, "<span class=\"badge good\">within the budget</span>");
     else if (isfinite(status))
-        pq_page_raw(p, "<span class=\"badge warn\">not within the budget</span>");
+        pq_page_f(p, "<span class=\"badge warn\">%s</span>",
+                  pq_field_number(pq_field(doc, "verdict"), "int8") > 0 ? "not within the budget"
+                                                                        : "not worth it");
     pq_page_raw(p, "</p>\n<h1>");
     verdict(p, doc);
     pq_page_raw(p, "</h1>\n");

@@ -123,7 +123,7 @@ static void facts(pq_page *p, const cJSON *o, const char *group, const char *con
         pq_page_raw(p, strstr(v->string, "hash") ? "</dt><dd class=\"mono\">" : "</dt><dd>");
         if (cJSON_IsString(v))
             pq_page_text(p, v->valuestring);
-        else if (cJSON_IsNumber(v))
+        else if (cJSON_IsNumber(v) && isfinite(v->valuedouble))
             pq_page_f(p, "%.6g", v->valuedouble);
         else if (cJSON_IsArray(v))
             pq_page_f(p, "%d", cJSON_GetArraySize(v));
@@ -228,16 +228,20 @@ void pq_page_audit(pq_page *p, const cJSON *doc)
     pq_page_section(p, "audit", "Does it run as planned?");
     pq_page_f(p, "<p><b class=\"%s\">%s</b> ", faults > 0 ? "bad" : "good",
               faults > 0 ? "Not everywhere." : "Yes.");
-    pq_page_f(p, "%.0f of %d operators run on ", pq_field_number(a, "as_planned"),
-              cJSON_GetArraySize(ops));
+    pq_page_number(p, pq_field_number(a, "as_planned"), 0, false);
+    pq_page_f(p, " of %d operators run on ", cJSON_GetArraySize(ops));
     pq_page_text(p, pq_field_text(a, "target"));
     pq_page_raw(p, " (");
     pq_page_text(p, pq_field_text(a, "version"));
     pq_page_raw(p, ") as the plan says. Kernels take ");
     pq_page_number(p, pq_field_number(a, "kernels_ms"), 3, false);
-    pq_page_f(p, " ms, among them %.0f conversions with ", pq_field_number(a, "conversions"));
+    pq_page_raw(p, " ms, among them ");
+    pq_page_number(p, pq_field_number(a, "conversions"), 0, false);
+    pq_page_raw(p, " conversions with ");
     pq_page_number(p, pq_field_number(a, "conversions_ms"), 3, false);
-    pq_page_f(p, " ms and %.0f changes of layout with ", pq_field_number(a, "reorders"));
+    pq_page_raw(p, " ms and ");
+    pq_page_number(p, pq_field_number(a, "reorders"), 0, false);
+    pq_page_raw(p, " changes of layout with ");
     pq_page_number(p, pq_field_number(a, "reorders_ms"), 3, false);
     pq_page_raw(p, " ms.</p>\n");
     if (pq_field_list(a, "findings")) {

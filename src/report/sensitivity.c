@@ -49,7 +49,8 @@ static void draw_panel(pq_page *p, const cJSON *ops, const panel *q, double pitc
         pq_page_f(p, "<rect class=\"%s%s\" x=\"%.2f\" y=\"%.2f\" width=\"%.2f\" height=\"%.2f\"/>",
                   is_kept(op) ? "bf" : "b8", pq_field_true(op, "noise") ? " faint" : "", x - w / 2,
                   fmin(v, zero), w, fmax(fabs(v - zero), 0.6));
-        if (strcmp(q->key, "damage") == 0 && isfinite(low) && isfinite(high))
+        if (strcmp(q->key, "damage") == 0 && isfinite(low) && isfinite(high) &&
+            !pq_field_true(op, "noise"))
             pq_page_f(p, "<path class=\"whisker\" d=\"M%.2f %.2fV%.2f\"/>", x,
                       fmin(fmax(pq_axis_at(&y, low), q->y + 12), q->y + q->h),
                       fmin(fmax(pq_axis_at(&y, high), q->y + 12), q->y + q->h));
