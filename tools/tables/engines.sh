@@ -1,29 +1,24 @@
 #!/usr/bin/env bash
-# docs/figures.md: the same plans on every engine that is here, by tests/peers/conformance.c: all-INT8 and
-# partial plans of T, S and yolox_nano; AP within 0.003 of the cpu engine's, or exit status 1.
-# OpenVINO and ONNX Runtime are those of the python3 on PATH. Run from the repository's root.
-set -euo pipefail
-shared=${PQ_SHARED:-../shared} work=${PQ_WORK:-build/tables} built=${PQ_BIN:-build/release}
-models=$shared/models images=$shared/coco128/images
-[ -e "$models/yolox_nano.onnx" ] || { echo "skipped: no $models" >&2; exit 77; }
-mkdir -p "$work"
-if [ ! -e "$work/yolox/plan.json" ]; then
-    "$built/pquant" select "$models/yolox_nano.onnx" --data "$images/val2017" \
-        --ann "$shared/coco128/annotations/instances_val2017.json" --calib-data "$images/train2017" \
-        --calib-images 64 --no-equalize --no-bias-correct --no-adaround -o "$work/yolox" -q >"$work/yolox.txt"
+# docs/figures.md: the same plans on every engine that is here (tests/peers/conformance.c): all-INT8 and
+# partial plans of T, S and yolox_nano. An AP further than 0.003 from the cpu engine's fails. OpenVINO and
+# ONNX Runtime are those of the python3 on PATH.
+. tools/tables/common
+need "$Y"
+need "$PQ_BIN/conformance"
+partial=$work/engines_yolox
+if [ ! -e "$partial/plan.json" ]; then
+    "$pq" select "$Y" $val $calib --calib-images 64 $plain -o "$partial" >"$work/engines_yolox.txt"
 fi
-status=0 header=1
+status=0 from=1
 on() # MODEL PLAN
 {
-    "$built/conformance" "$models/$1" "$2" "$shared" 0.003 >"$work/engines_rows" || status=1
-    [ $header = 0 ] && sed -i 1,2d "$work/engines_rows"
-    header=0
-    cat "$work/engines_rows"
+    "$PQ_BIN/conformance" "$1" "$2" "$PQ_SHARED" 0.003 >"$work/engines_rows" || status=1
+    tail -n +$from "$work/engines_rows"
+    from=3
 }
-on damoyolo_tinynasL20_T.pth int8
-on damoyolo_tinynasL20_T.pth tiny
-on damoyolo_tinynasL25_S.pth small
-on yolox_nano.onnx "$work/yolox/plan.json"
-printf '\n%s; %s. `tools/tables/engines.sh`\n' "$("$built/pquant" engines | awk '
-    /^(cpu|openvino|onnxruntime) .*[0-9]/ { printf "%s%s %s", n++ ? ", " : "", $2, $3 }')" "$(date -u +%F)"
+on "$T" int8
+on "$T" tiny
+on "$S" small
+on "$Y" "$partial/plan.json"
+made 'build/release/conformance MODEL PLAN SHARED 0.003'
 exit $status
