@@ -23,10 +23,12 @@
 #include <pquant/evaluate.h>
 #include <pquant/export.h>
 #include <pquant/graph.h>
+#include <pquant/latency.h>
 #include <pquant/pass.h>
 #include <pquant/plan.h>
 #include <pquant/pqe.h>
 #include <pquant/read.h>
+#include <pquant/report.h>
 #include <pquant/select.h>
 #include <pquant/sensitivity.h>
 #include <pquant/tensor.h>
