@@ -86,27 +86,30 @@ def evaluate(place, model, plan, *words, ann=None):
     return json.loads(text)
 
 
-def bench(place, model, plans, runs=40):
-    """Median ms of each, in turn."""
-    text, _ = pquant(place, 'bench', model, '--precision', ','.join(map(str, plans)), '--runs',
-                     runs, '--json', '-q')
-    return [r['median_ms'] for r in json.loads(text)]
-
-
-def write_plan(all_int8, path, keep):
-    """The all-INT8 plan with the operators named in `keep` in full precision. The weights file
-    stays where it is."""
-    plan = json.loads(pathlib.Path(all_int8).read_text())
+def write_plan(out, path, keep):
+    """A plan.json for `run --plan`: the operators named in `keep` in full precision, the rest in
+    INT8. `run` takes the precisions alone and makes scales of its own, so any scale will do here;
+    the operators come from the plan.json, the values from the ranges.json of an earlier run."""
+    plan = json.loads((pathlib.Path(out) / 'plan.json').read_text())
+    ranges = json.loads((pathlib.Path(out) / 'ranges.json').read_text())
     for n in plan['nodes']:
-        if n['name'] in keep:
-            n['precision'] = plan['base']
-    source = pathlib.Path(all_int8).parent
-    if plan.get('weights'):
-        file = pathlib.Path(path).parent / plan['weights']['file']
-        if not file.exists():
-            file.write_bytes((source / plan['weights']['file']).read_bytes())
+        if n['quantizable']:
+            n['precision'] = plan['base'] if n['name'] in keep else 'int8'
+    dtype = 'uint8' if plan['scheme'] == 'u8' else 'int8'
+    plan['tensors'] = [{'name': t['name'], 'dtype': dtype, 'scale': 1, 'zero_point': 0}
+                       for t in ranges['tensors']]
+    plan['weights'] = None
     pathlib.Path(path).write_text(json.dumps(plan))
     return path
+
+
+def measured(place, model, out, keep):
+    """A plan by the operators it keeps: AP, its drop, and its time over full precision's, which
+    took turns with it."""
+    path = write_plan(out, pathlib.Path(out) / 'asked.json', keep)
+    result, _ = run(place, model, out, '--plan', path)
+    r = row(result, 'partial')
+    return ap_of(r), r['drop'], 1 / r['speedup'], row(result, 'fp32')['ms']
 
 
 def table(head, rows):
@@ -137,7 +140,8 @@ def plot(path, series, x_label, y_label):
         px, py = at((x, y))
         out += [f'<line x1="{px:.1f}" y1="20" x2="{px:.1f}" y2="{height - bottom}" stroke="#eee"/>',
                 f'<line x1="{left}" y1="{py:.1f}" x2="{width - 20}" y2="{py:.1f}" stroke="#eee"/>',
-                f'<text x="{px:.1f}" y="{height - bottom + 18}" text-anchor="middle">{x:.3g}</text>',
+                f'<text x="{px:.1f}" y="{height - bottom + 18}" text-anchor="middle">{x:.3g}'
+                '</text>',
                 f'<text x="{left - 8}" y="{py + 4:.1f}" text-anchor="end">{y:.4g}</text>']
     for i, (name, s) in enumerate(series.items()):
         colour = colours[i % len(colours)]

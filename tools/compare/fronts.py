@@ -3,12 +3,12 @@
 
     tools/compare/fronts.py [--model yolox_nano.onnx] [--preset tiny|small|medium]
 
-Each way gives plans with ever more operators in full precision: ours from `run` at several budgets;
-"one at a time" keeps those that lose most AP when quantized alone (the sweep of the first run);
-"random" keeps any. All plans share scales and corrections, are evaluated on the same images and
-timed in turn. Ours must be nowhere worse than another by more than the noise: for each plan of
-another way, the best of ours that is at most 1 % slower may lose at most --noise AP against it.
-Writes fronts.svg and fronts.json; exit 1 where ours is worse."""
+Each way gives plans with ever more operators in full precision: ours are the points of `run
+--pareto`, "one at a time" keeps those that lose most AP when quantized alone (`run --every`),
+"random" keeps any. Each plan is measured by `run --plan`: the same scales, corrections and
+images, timed in turn with full precision. For each plan of another way, the best of ours that is
+at most 1 % slower may lose at most --noise AP against it. Writes fronts.svg and fronts.json; exit
+1 where ours is worse, or where a predicted time or AP of ours is off by more than 5 % or 0.004."""
 import json
 import random
 import sys
@@ -16,79 +16,66 @@ import sys
 import common
 
 
-def one_at_a_time(result):
-    """Names, the most harmful first; None where the run says nothing of that kind."""
-    ops = result['operators']
-    if not all('AP_quantized' in o for o in ops):
-        return None
-    return [o['name'] for o in sorted(ops, key=lambda o: o['AP_quantized'])]
+def keep_of(result, bits):
+    return {o['name'] for o in result['operators'] if bits[o['index']] != '1'}
 
 
-def alone(place, model, all_int8, names):
-    """The same, measured here: each operator quantized alone."""
-    path = place.work / 'alone.json'
-    score = {}
-    for name in names:
-        common.write_plan(all_int8, path, set(names) - {name})
-        score[name] = evaluated(place, model, path)
-    return sorted(names, key=lambda n: score[n])
-
-
-def evaluated(place, model, plan):
-    return common.evaluate(place, model, plan)['AP']
+def check_predictions(result):
+    """The front as predicted and as `run` measured it."""
+    bad, full = 0, common.ap_of(common.row(result, 'fp32'))
+    rows = []
+    for q in result['front']:
+        off = abs(q['predicted_ms'] / q['ms'] - 1)
+        far = abs(q['predicted_drop'] - q['drop'])
+        bad += off > 0.05 or far > 0.004
+        rows.append([q['kept'], f'{q["ms"]:.3f}', f'{q["predicted_ms"]:.3f}', f'{100 * off:.1f} %',
+                     f'{full - q["drop"]:.4f}', f'{full - q["predicted_drop"]:.4f}', f'{far:.4f}'])
+    common.table(['kept', 'ms', 'predicted', 'off', 'AP', 'predicted', 'off'], rows)
+    print(f'{bad} of {len(rows)} points beyond 5 % or 0.004\n')
+    return bad
 
 
 def main():
     p = common.arguments(__doc__.split('\n', maxsplit=1)[0], model='yolox_nano.onnx', preset=None,
-                         budgets='3,1,0.5,0.3,0.1,0.03', noise=0.004, seed=1, runs=40)
+                         noise=0.004, seed=1)
     o = p.parse_args()
     place = common.Place(o, 'fronts')
-    model = place.model(o.model)
-    out = place.work / 'ours'
-    base, _ = common.run(place, model, out, '--max-drop', 100)
-    all_int8 = place.work / 'int8' / 'plan.json'
-    all_int8.parent.mkdir(exist_ok=True)
-    common.write_plan(out / 'plan.json', all_int8, set())
-    names = [q['name'] for q in base['operators']]
-    if common.kept(base):
-        sys.exit('a budget of 100 points did not give the all-INT8 plan')
-    plans = {'ours': [all_int8]}
-    for budget in o.budgets.split(','):
-        last, _ = common.run(place, model, out, '--max-drop', budget)
-        path = out.parent / 'plans' / f'ours_{budget}.json'
-        path.parent.mkdir(exist_ok=True)
-        plans['ours'].append(common.write_plan(all_int8, path, set(common.kept(last))))
-    order = {'one at a time': one_at_a_time(last) or alone(place, model, all_int8, names),
+    model, out = place.model(o.model), place.work / 'run'
+    result, _ = common.run(place, model, out, '--every', '--pareto')
+    bad = check_predictions(result)
+    operators = result['operators']
+    names = [q['name'] for q in operators]
+    alone = sorted(operators, key=lambda q: q.get('AP_quantized', 2))
+    order = {'one at a time': [q['name'] for q in alone],
              'random': random.Random(o.seed).sample(names, len(names))}
     counts = sorted({round(len(names) * f) for f in (0.03, 0.08, 0.15, 0.25, 0.4, 0.6)} - {0})
-    for way, ranked in order.items():
-        plans[way] = [common.write_plan(all_int8, place.work / 'plans' / f'{way[:3]}_{n}.json',
-                                        set(ranked[:n])) for n in counts]
+    wanted = [('ours', keep_of(result, q['int8'])) for q in result['front']]
+    wanted += [(way, set(ranked[:n])) for way, ranked in order.items() for n in counts]
+    wanted = [('all-INT8', set()), *wanted]
     if o.preset:
-        given, _ = common.run(place, model, place.work / 'preset', '--preset', o.preset)
-        plans['preset'] = [common.write_plan(all_int8, place.work / 'plans' / 'preset.json',
-                                             set(common.kept(given)))]
-    flat = [(way, path) for way, paths in plans.items() for path in paths]
-    ms = common.bench(place, model, ['fp32', *(path for _, path in flat)], o.runs)
-    full = common.evaluate(place, model, 'fp32')['AP']
-    points = {way: [] for way in plans}
-    for (way, path), t in zip(flat, ms[1:]):
-        points[way].append((t, evaluated(place, model, path)))
-    rows = [['full precision', f'{ms[0]:.3f}', f'{full:.4f}', '']]
-    worse = 0
-    for way, found in points.items():
-        for t, ap in sorted(found):
-            ours = max((a for u, a in points['ours'] + [(ms[0], full)] if u <= 1.01 * t),
-                       default=float('nan'))
-            bad = way != 'ours' and not ours >= ap - o.noise
-            worse += bad
-            rows.append([way, f'{t:.3f}', f'{ap:.4f}',
-                         '' if way == 'ours' else f'{ours - ap:+.4f}' + (' worse' if bad else '')])
+        given, _ = common.run(place, model, out, '--preset', o.preset)
+        wanted.append(('preset', set(common.kept(given))))
+    found = [(way, common.measured(place, model, out, keep)) for way, keep in wanted]
+    full_ms = sorted(f[3] for _, f in found)[len(found) // 2]
+    full = common.ap_of(common.row(result, 'fp32'))
+    points = {}
+    for way, (ap, _, part, _) in found:
+        points.setdefault(way, []).append((part * full_ms, ap))
+    ours = [*points['ours'], (full_ms, full)]
+    rows, worse = [['full precision', f'{full_ms:.3f}', f'{full:.4f}', '']], 0
+    for way, plans in points.items():
+        for ms, ap in sorted(plans):
+            best = max((a for t, a in ours if t <= 1.01 * ms), default=float('nan'))
+            lost = way != 'ours' and not best >= ap - o.noise
+            worse += lost
+            rows.append([way, f'{ms:.3f}', f'{ap:.4f}',
+                         '' if way == 'ours' else f'{best - ap:+.4f}' + (' worse' if lost else '')])
     common.table(['way', 'ms', 'AP', 'ours at this time'], rows)
     common.plot(place.work / 'fronts.svg', points, 'ms', 'AP')
-    (place.work / 'fronts.json').write_text(json.dumps({'full': [ms[0], full], **points}, indent=1))
+    (place.work / 'fronts.json').write_text(
+        json.dumps({'full': [full_ms, full], **points}, indent=1))
     print(f'{worse} plans are better than ours at their time; {place.work}/fronts.svg')
-    return 1 if worse else 0
+    return 1 if worse or bad else 0
 
 
 if __name__ == '__main__':

@@ -5,8 +5,8 @@ images, the same evaluation images, a drop of at most 0.003 AP.
     tools/compare/nncf_accuracy_control.py [--limit 900] [--threads 2]
 
 Needs nncf, openvino, pycocotools, opencv-python-headless and numpy. NNCF is stopped after --limit
-seconds; what it had reported until then is shown. The figures of both come from pycocotools or, ours,
-from pquant, which agrees with it (tests/evaluate)."""
+seconds; what it had reported until then is shown. The figures of both come from pycocotools or,
+ours, from pquant, which agrees with it (tests/evaluate)."""
 import contextlib
 import io
 import json
@@ -143,7 +143,7 @@ def main():
         out = place.work / 'ours'
         result, seconds = common.run(place, place.model('yolox_nano.onnx'), out, '--max-drop', 0.3,
                                      '--threads', o.threads)
-        full, part = (common.row(result, n) for n in ('full precision', 'partial'))
+        full, part = (common.row(result, n) for n in ('fp32', 'partial'))
         rows.append(['pquant run', f'{seconds:.0f}', f'{common.ap_of(full):.4f}',
                      f'{common.ap_of(part):.4f}',
                      f'{common.ap_of(full) - common.ap_of(part):+.4f}', len(common.kept(result)),

@@ -3,11 +3,11 @@
 
     plant.py MODEL.onnx OUT.onnx --seed N [--count 5] [--data IMAGES]
 
-In random places a convolution's output channel is multiplied by a power of two and the weights that
-read it are divided by it: exact in float32 (powers of two), through a ReLU (positive), but one
-channel of the tensor between them now takes nearly all levels of its grid. Only channels that are
-used as much as the median one are taken; only tensors that one convolution reads. OUT.planted.json beside it
-lists the planted operators: those that read such a tensor.
+In random places a convolution's output channel is multiplied by a power of two and the weights
+that read it are divided by it: exact in float32 (powers of two), through a ReLU (positive), but
+one channel of the tensor between them now takes nearly all levels of its grid. Only channels that
+are used as much as the median one are taken; only tensors that one convolution reads.
+OUT.planted.json beside it lists the planted operators: those that read such a tensor.
 
 Needs onnx, onnxruntime and numpy. Prints the largest difference of the outputs, which must be 0."""
 import argparse

@@ -4,9 +4,9 @@
     tools/compare/planted.py [--model S.pth] [--draws 10] [--count 5]
 
 Exports the model, plants trouble in random places (plant.py), selects on each draw without any
-correction and with ranges of everything seen, and counts: recall is the part of the planted operators
-that stay in full precision, precision the part of those in full precision that were planted. Asked:
-recall 1.0, precision >= 0.7. Exit 1 where that does not hold."""
+correction and with ranges of everything seen, and counts: recall is the part of the planted
+operators that stay in full precision, precision the part of those in full precision that were
+planted. Asked: recall 1.0, precision >= 0.7. Exit 1 where that does not hold."""
 import json
 import subprocess
 import sys
@@ -37,9 +37,9 @@ def main():
         found = len(set(kept) & set(planted))
         all_found, all_kept = all_found + found, all_kept + len(kept)
         all_planted += len(planted)
-        drop = (common.ap_of(common.row(result, 'full precision')) -
+        drop = (common.ap_of(common.row(result, 'fp32')) -
                 common.ap_of(common.row(result, 'partial')))
-        all_int8 = common.ap_of(common.row(result, 'all-INT8'))
+        all_int8 = common.ap_of(common.row(result, 'int8'))
         rows.append([seed, len(planted), len(kept), found, f'{found / len(planted):.2f}',
                      f'{found / max(1, len(kept)):.2f}', f'{all_int8:.4f}', f'{drop:.4f}',
                      f'{seconds:.0f}'])
