@@ -209,6 +209,7 @@ static void set_range(work *w, pq_value_id v, float lo, float hi)
         if (strcmp(r->name, name) != 0) continue;
         r->lo = lo;
         r->hi = r->amax = hi;
+        r->rms = r->kurtosis = r->outlier = 0; /* were those of the value before */
     }
     for (size_t i = 0; i < w->plan->n_tensors; i++) {
         pq_plan_tensor *t = &w->plan->tensor[i];
