@@ -4,13 +4,17 @@ JOBS ?= $(shell nproc)
 PREFIX ?= /usr/local
 SOURCES = $(shell git ls-files '*.c' '*.h')
 
-.PHONY: all build test asan ubsan tsan lint format install clean
+.PHONY: all build demo test asan ubsan tsan lint format install clean
 all: build
 
 build:
 	tools/deps.sh
 	cmake --preset release
 	cmake --build --preset release -j $(JOBS)
+
+# The whole job on the sample; outputs go to build/demo.
+demo: build
+	tools/demo.sh
 
 test:
 	tools/deps.sh lint

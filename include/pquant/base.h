@@ -71,6 +71,11 @@ PQ_API void pq_ctx_set_log(pq_ctx *ctx, pq_log_fn fn, void *user);
 PQ_API void pq_ctx_set_progress(pq_ctx *ctx, pq_progress_fn fn, void *user);
 /** Threads that data-parallel stages may use; 0 asks for all that the process may run on. */
 PQ_API void pq_ctx_set_threads(pq_ctx *ctx, int n_threads);
+/** Where libraries of engines that are opened at run time are looked for before anywhere else:
+ *  folders or files, separated by ':', copied; NULL: nowhere. Errors: NOMEM. */
+PQ_API PQ_MUST_USE pq_status pq_ctx_set_engine_path(pq_ctx *ctx, const char *path);
+/** What was set, or NULL. Borrowed: valid until it is set again. */
+PQ_API const char *pq_ctx_engine_path(const pq_ctx *ctx);
 /** At least 1. */
 PQ_API int pq_ctx_threads(const pq_ctx *ctx);
 

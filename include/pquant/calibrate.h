@@ -73,6 +73,14 @@ PQ_API PQ_MUST_USE pq_status pq_plan_make(pq_ctx *ctx, pq_plan **out, const pq_g
                                           const pq_ranges *r, const bool *int8, pq_scheme scheme,
                                           pq_precision base);
 
+/**
+ * Give a scale to the result of every INT8 weighted node that an integer kernel can write (linear
+ * or behind a ReLU or Clip; not what the network gives out) and let the plan round its outputs: for
+ * engines whose INT8 kernels write integers only. Errors: INVALID (a value without a range), NOMEM.
+ */
+PQ_API PQ_MUST_USE pq_status pq_plan_round_outputs(pq_ctx *ctx, pq_plan *plan, const pq_graph *g,
+                                                   const pq_ranges *r);
+
 #ifdef __cplusplus
 }
 #endif

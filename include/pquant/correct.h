@@ -74,6 +74,7 @@ typedef struct pq_correct_opts {
 
 /**
  * Calibrate g with corrections. *ranges are those of the corrected network and go with *out.
+ * head NULL (the outputs cannot be decoded): reconstruction samples positions anywhere.
  * Memory: *ranges (pq_ranges_free) and *out (pq_corrections_free) are yours.
  * Threads: pq_ctx_threads. Progress goes by "equalize", "calibrate", "correct".
  * Errors: as pq_calibrate; IO (journal); CANCELLED.

@@ -46,8 +46,9 @@ PQ_API PQ_MUST_USE pq_status pq_image_resize(pq_ctx *ctx, pq_image *out, const p
 
 typedef enum pq_fit {
     PQ_FIT_RESIZE = 0, /* to h x w, aspect not kept */
-    PQ_FIT_LETTERBOX   /* to int(h0 r) x int(w0 r) at the top left, r = min(h/h0, w/w0); rest is pad
+    PQ_FIT_LETTERBOX,  /* to int(h0 r) x int(w0 r) at the top left, r = min(h/h0, w/w0); rest is pad
                         */
+    PQ_FIT_LETTERBOX_CENTER /* the same in the middle, the odd pixel of padding at the end */
 } pq_fit;
 
 /** How a picture becomes a network's input: value = (pixel - mean[c]) * scale[c], c counted in the
@@ -55,20 +56,23 @@ typedef enum pq_fit {
 typedef struct pq_prep {
     int h, w;
     pq_fit fit;
-    uint8_t pad; /* letterbox filling, usually 114 */
-    bool bgr;    /* channel order of the input; false: RGB */
+    uint8_t pad;  /* letterbox filling, usually 114 */
+    bool bgr;     /* channel order of the input; false: RGB */
+    int channels; /* 0 means 3; 1: grey, 0.299 R + 0.587 G + 0.114 B as OpenCV rounds it */
     float mean[3];
     float scale[3]; /* 0 means 1 */
 } pq_prep;
 
-/** Way back from input pixels to those of the picture: x * sx, y * sy. */
+static inline int pq_prep_channels(const pq_prep *p) { return p->channels ? p->channels : 3; }
+
+/** Way back from input pixels to those of the picture: (x - dx) * sx, (y - dy) * sy. */
 typedef struct pq_geometry {
     int w, h; /* of the picture */
-    double sx, sy;
+    double sx, sy, dx, dy;
 } pq_geometry;
 
-/** Picture to input. dst: float32 CHW [3, prep->h, prep->w]; geo may be NULL.
- *  Memory: dst is yours. Errors: INVALID (sizes), NOMEM. */
+/** Picture to input. dst: float32 CHW [channels, prep->h, prep->w]; geo may be NULL.
+ *  Memory: dst is yours. Errors: INVALID (sizes, channels other than 1 or 3), NOMEM. */
 PQ_API PQ_MUST_USE pq_status pq_preprocess(pq_ctx *ctx, float *dst, pq_geometry *geo,
                                            const pq_image *img, const pq_prep *prep);
 /** The same before mean and scale, as uint8 CHW. */
@@ -155,7 +159,7 @@ PQ_API PQ_MUST_USE pq_status pq_dataset_overlap(pq_ctx *ctx, size_t *shared, con
 typedef struct pq_batch {
     size_t first;                /* position of the first image in the data set */
     size_t n;                    /* images in this batch; 0 after the last one */
-    const pq_tensor *input;      /* float32 [batch, 3, h, w]; images n .. batch-1 are zero */
+    const pq_tensor *input;      /* float32 [batch, channels, h, w]; images n .. batch-1 are zero */
     const pq_geometry *geometry; /* [n] */
 } pq_batch;
 

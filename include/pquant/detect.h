@@ -31,12 +31,43 @@ PQ_API PQ_MUST_USE pq_status pq_detections_push(pq_ctx *ctx, pq_detections *list
                                                 const pq_detection *d);
 PQ_API void pq_detections_clear(pq_detections *list);
 
+/**
+ * What a detector's outputs hold. n: images, A: places (anchors), C: classes, R = 4 (reg_max + 1).
+ * Maps may be [n, channels, h, w] or [n, h, w, channels], lists [n, A, K] or [n, K, A] where the
+ * sizes tell which; levels stand in any order.
+ */
 typedef enum pq_head_family {
     PQ_HEAD_DAMO = 0, /* scores [n, A, C] and boxes [n, A, 4]: x1 y1 x2 y2 in input pixels */
-    PQ_HEAD_YOLOX     /* [n, A, 5 + C]: x, y, log w, log h before the grid, objectness, classes */
+    PQ_HEAD_YOLOX,    /* [n, A, 5 + C]: x, y, log w, log h before the grid, objectness, classes */
+    PQ_HEAD_YOLOV5,   /* [n, A, 5 + C]: x, y, w, h in input pixels, objectness, classes (v5, v6, v7)
+                       */
+    PQ_HEAD_YOLOV5_RAW, /* a level: [n, a, h, w, 5 + C] or [n, a (5 + C), h, w], before the anchors
+                         */
+    PQ_HEAD_YOLOV8,     /* [n, 4 + C, A]: x, y, w, h in input pixels, classes (v8, v11) */
+    PQ_HEAD_YOLOV8_RAW, /* a level: [n, R + C, h, w], or maps of R and of C channels */
+    PQ_HEAD_NANODET,    /* [n, A, C + R], or a level: lists or maps of C and of R channels */
+    PQ_HEAD_PICODET,    /* the same, with cells measured from their middle */
+    PQ_HEAD_FASTESTV2,  /* a level: [n, h, w, 5 a + C]: a boxes, a objectnesses, shared classes */
+    PQ_HEAD_BOXES,      /* rows of boxes after suppression; rows of NaN are not there */
+    PQ_HEAD_FAMILIES
 } pq_head_family;
 
-/** How to read a detector's outputs, and the limits of its post-processing. */
+enum { PQ_HEAD_LEVELS = 8, PQ_HEAD_ANCHORS = 6 };
+
+/** Columns of PQ_HEAD_BOXES: which place of a row holds what. */
+typedef enum pq_box_column {
+    PQ_BOX_X1,
+    PQ_BOX_Y1,
+    PQ_BOX_X2,
+    PQ_BOX_Y2,
+    PQ_BOX_SCORE,
+    PQ_BOX_CLASS,
+    PQ_BOX_IMAGE, /* position in the batch */
+    PQ_BOX_COLUMNS
+} pq_box_column;
+
+/** How to read a detector's outputs, and the limits of its post-processing. Zero where a member
+ * means nothing to the family. */
 typedef struct pq_head {
     pq_head_family family;
     double conf; /* candidates have score > conf, compared in float32 */
@@ -45,17 +76,71 @@ typedef struct pq_head {
     int n_classes;
     int64_t anchors;
     int h, w;                /* of the network's input */
-    int scores_at, boxes_at; /* DAMO: which output is which */
+    int scores_at, boxes_at; /* which output is which: DAMO; BOXES, where scores_at may be -1 */
+
+    int n_levels; /* raw maps, and lists of several levels */
+    int stride[PQ_HEAD_LEVELS];
+    int class_at[PQ_HEAD_LEVELS], reg_at[PQ_HEAD_LEVELS]; /* outputs of a level, often the same */
+    int n_anchors;                                        /* a cell */
+    float anchor[PQ_HEAD_LEVELS][2 * PQ_HEAD_ANCHORS];    /* w, h in input pixels */
+    int reg_max;
+    float offset;               /* of a cell's centre from its corner, in cells: 0 or 0.5 */
+    bool logits;                /* scores (and what else has one) lack their sigmoid */
+    int column[PQ_BOX_COLUMNS]; /* BOXES, in output boxes_at; -1: no such column */
+    int classes_at, count_at;   /* BOXES: outputs of classes and of how many rows count; -1: none */
+    bool normalized;            /* BOXES: coordinates are 0 .. 1 */
+    const int32_t *class_map; /* NULL: as they are; else class -> class of the result, -1: dropped.
+                                 Borrowed */
+    pq_prep prep;             /* what the family is trained with; sizes are those of the input */
 } pq_head;
 
 /**
- * Recognise the head from the shapes of the outputs (and the family that the reader saw), with the
- * family's usual limits: DAMO-YOLO 0.05, 0.7, 500; its Nano models 0.03, 0.65, 500; YOLOX 0.01,
- * 0.65, 300. Errors: UNSUPPORTED (with the shapes found).
+ * Recognise the head from the shapes and names of the outputs, from what they are put together of,
+ * and from the family that the reader saw, with the family's usual limits: DAMO-YOLO 0.05, 0.7,
+ * 500; its Nano models 0.03, 0.65, 500; YOLOX 0.01, 0.65, 300; YOLOv5 to v11 0.001, 0.7, 300;
+ * NanoDet 0.05, 0.6, 100; PicoDet 0.025, 0.6, 100; FastestV2 0.01, 0.4, 300. Errors: UNSUPPORTED
+ * (with the shapes found).
  */
 PQ_API PQ_MUST_USE pq_status pq_head_detect(pq_ctx *ctx, pq_head *out, const pq_graph *g);
+/** Limits, strides, anchors and preprocessing of a family at an input of h x w pixels; outputs are
+ * not looked at. */
+PQ_API void pq_head_defaults(pq_head *out, pq_head_family family, int h, int w);
+/** "damo", "yolox", "yolov5", … as a sidecar has them, and back (PQ_HEAD_FAMILIES: no such name).
+ */
+PQ_API const char *pq_head_family_name(pq_head_family family);
+PQ_API pq_head_family pq_head_family_parse(const char *name);
+/** Do the outputs have the shapes that the head needs? Errors: UNSUPPORTED (output, found,
+ * expected). */
+PQ_API PQ_MUST_USE pq_status pq_head_check(pq_ctx *ctx, const pq_head *head, const pq_graph *g);
 /** The preprocessing that the family is trained with. */
 PQ_API void pq_head_prep(pq_prep *out, const pq_head *head);
+
+/**
+ * What a model file does not say, beside it: MODEL.json (docs/formats.md). Members that the file
+ * lacks are zero.
+ */
+typedef struct pq_sidecar {
+    int h, w;          /* of the input */
+    char **class_name; /* [n_classes] */
+    int64_t *category; /* [n_classes]: id of each class in annotations */
+    int n_classes;     /* of the two, or told by "classes" */
+    struct cJSON *doc; /* as read */
+    char *path;
+} pq_sidecar;
+
+/** Memory: *out is yours (pq_sidecar_free), NULL on error. Errors: IO; FORMAT (member, found,
+ *  expected; an unknown member by name); NOMEM. */
+PQ_API PQ_MUST_USE pq_status pq_sidecar_load(pq_ctx *ctx, pq_sidecar **out, const char *path);
+PQ_API void pq_sidecar_free(pq_sidecar *s);
+/** The head of g as the sidecar names it; where it names no decoding, the recognised one with the
+ *  sidecar's changes. Errors: FORMAT; UNSUPPORTED (no decoding, or outputs that do not fit it). */
+PQ_API PQ_MUST_USE pq_status pq_sidecar_head(pq_ctx *ctx, pq_head *out, const pq_sidecar *s,
+                                             const pq_graph *g);
+/** Write a sidecar that says all about a head, for people to correct. class_name may be NULL.
+ *  Errors: IO, NOMEM. */
+PQ_API PQ_MUST_USE pq_status pq_sidecar_save(pq_ctx *ctx, const char *path, const pq_head *head,
+                                             const pq_graph *g, const char *const *class_name,
+                                             int n_names);
 
 /**
  * Boxes of the first n images of a batch, appended to list: image by image, best score first.

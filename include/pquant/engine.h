@@ -21,10 +21,13 @@ typedef struct pq_session pq_session;
 
 typedef struct pq_engine_info {
     char version[128]; /* of the library behind it */
+    char library[512]; /* that was opened at run time; "": built in */
     char device[128];
     unsigned precisions; /* bit 1 << pq_precision for each that runs natively */
     pq_scheme scheme;    /* default scheme of its plans */
     bool taps;           /* compile options tap and keep are honoured */
+    bool rounds_outputs; /* its INT8 kernels give quantized results only: plans for it are best made
+                            with pq_plan.rounds_outputs */
 } pq_engine_info;
 
 /** A value seen in the middle of a run. Valid during the call only. */
@@ -46,14 +49,18 @@ typedef struct pq_compile_opts {
     float min_score; /* > 0: boxes of anchors none of whose scores exceeds it may be left zero */
 } pq_compile_opts;
 
-/** What ran for a node, for `bench --layers`. */
+/** What a step of an engine is called that no node asked for. */
+#define PQ_LAYER_CONVERT "Convert" /* from one precision to another */
+#define PQ_LAYER_REORDER "Reorder" /* from one layout to another */
+
+/** What ran for a node, for `bench --layers` and audits. */
 typedef struct pq_layer {
-    char node[128];
+    char node[128]; /* of the graph; for conversions the value's or the engine's own name */
     char op[32];
     char impl[64];
-    char precision[16];
-    int64_t macs;
-    double ms; /* of the last timed run */
+    char precision[16]; /* that it computes in: "int8", "fp32", …; conversions: "fp32>int8" */
+    int64_t macs; /* > 0: the arithmetic of a weighted node; -1: of one that the engine renamed */
+    double ms;    /* of the last timed run */
 } pq_layer;
 
 struct pq_engine {

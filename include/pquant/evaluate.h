@@ -69,6 +69,24 @@ PQ_API PQ_MUST_USE pq_status pq_eval_accumulate(pq_ctx *ctx, pq_figures *out, do
 PQ_API PQ_MUST_USE pq_status pq_eval_ap(pq_ctx *ctx, double *ap, const pq_eval_matches *m,
                                         const uint32_t *times);
 
+/** A difference of two AP with its 95 % interval. */
+typedef struct pq_difference {
+    double value, low, high;
+    size_t n_resamples;
+} pq_difference;
+
+/**
+ * AP of a less AP of b, and how far chance in the choice of images would move it: paired bootstrap
+ * over images, percentile interval. Zero outside the interval: more than chance.
+ * @param n_resamples 0: 1000.  @param seed the same seed gives the same interval, whatever the
+ * threads.
+ * Threads: pq_ctx_threads. Errors: INVALID (other numbers of images), NOMEM, CANCELLED.
+ * Source: Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13.
+ */
+PQ_API PQ_MUST_USE pq_status pq_eval_difference(pq_ctx *ctx, pq_difference *out,
+                                                const pq_eval_matches *a, const pq_eval_matches *b,
+                                                size_t n_resamples, uint64_t seed);
+
 /** All 12 figures in one call. Errors: as pq_eval_match. */
 PQ_API PQ_MUST_USE pq_status pq_evaluate(pq_ctx *ctx, pq_figures *out, const pq_coco *gt,
                                          const pq_detection *d, size_t n);

@@ -21,8 +21,10 @@ extern "C" {
 #endif
 
 /** TensorRT wants weights as float initialisers followed by a pair and takes only s8 plans with
- *  zero point 0; the others take weights stored as int8. For OpenVINO signed activations are
- *  written as uint8 with the zero point moved by 128, which is the same numbers. */
+ *  zero point 0; the others take weights stored as int8. For OpenVINO and ONNX Runtime signed
+ *  activations are written as uint8 with the zero point moved by 128, which is the same numbers,
+ * and some operators in a form that they run faster (src/export/onnx_target.c); which is the same
+ *  function too, but a Focus is then not in the file for OpenVINO. */
 typedef enum pq_target {
     PQ_TARGET_ANY = 0,
     PQ_TARGET_TENSORRT,

@@ -28,6 +28,15 @@ typedef uint32_t pq_value_id;
 typedef uint32_t pq_node_id;
 #define PQ_NONE UINT32_MAX
 
+/**
+ * Shapes are static; what finds a number of things that is known only when it runs
+ * (NonMaxSuppression, NonZero) gives as many rows as there can be. The rows behind the last one
+ * found hold this index. It survives moving, casts between 64 and 32 bits and arithmetic; compared
+ * with anything it is false; gathering with it gives NaN (integers: itself), scattering skips it;
+ * as a float it is NaN. So a graph that ends in boxes gives rows of NaN where there is no box.
+ */
+#define PQ_ABSENT (INT64_MIN + 0x616273656e74)
+
 /** Activation fused behind a node; alpha and beta as ONNX defines them for that operator
  *  (LeakyRelu: alpha slope; Clip: alpha lower, beta upper bound; HardSigmoid: alpha, beta). */
 typedef enum pq_act {
@@ -77,14 +86,20 @@ typedef struct pq_attr {
                               which only an act without parameters is fused) */
     bool trans_a, trans_b; /* Gemm */
     float eps;             /* BatchNormalization */
-    int64_t axis;  /* Concat, Split, Softmax, Gather, Flatten: 0 .. rank-1, never negative */
-    bool keepdims; /* Reduce* */
+    int64_t axis;  /* Concat, Split, Softmax, Gather, Flatten, ArgMax, TopK: 0 .. rank-1, never
+                      negative */
+    bool keepdims; /* Reduce*, ArgMax, ArgMin */
     int n_axes;    /* Reduce*, Squeeze, Unsqueeze */
     int64_t axes[PQ_MAX_RANK];
     int64_t perm[PQ_MAX_RANK];  /* Transpose */
     int64_t begin[PQ_MAX_RANK]; /* Slice (per dimension of the input, clamped); Pad: before */
     int64_t step[PQ_MAX_RANK];  /* Slice (may be negative); Pad: after */
     float pad_value;            /* Pad (constant mode is the only one) */
+    bool largest;               /* TopK; false: the smallest */
+    bool last;                  /* ArgMax, ArgMin: of equal elements the last, not the first */
+    bool fmod;                  /* Mod: the sign of the dividend, not of the divisor */
+    bool center;                /* NonMaxSuppression: boxes are x, y, w, h, not two corners */
+    int64_t batch_dims;         /* GatherND */
     pq_dtype to;                /* Cast */
     pq_resize_mode resize;      /* Resize: sizes are those of the output */
     pq_coord coord;
@@ -164,6 +179,9 @@ PQ_API pq_node_id pq_graph_find_node(const pq_graph *g, const char *name);
 /** Live nodes that read v (an input read twice counts once); graph outputs not counted. */
 PQ_API size_t pq_graph_count_readers(const pq_graph *g, pq_value_id v);
 PQ_API bool pq_graph_is_output(const pq_graph *g, pq_value_id v);
+/** mark[v]: whether rows of value v may be PQ_ABSENT: it follows from what a NonMaxSuppression or
+ *  NonZero found. Its first dimensions are upper bounds then. mark: n_values, written over. */
+PQ_API void pq_graph_mark_absent(const pq_graph *g, bool *mark);
 /** Let every reader and graph output of `from` use `to` instead. */
 PQ_API void pq_graph_replace_value(pq_graph *g, pq_value_id from, pq_value_id to);
 /** Drop dead nodes and unused values, restoring topological order. Indices change. */

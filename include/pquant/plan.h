@@ -15,6 +15,8 @@
  * reads x^ of those inputs that are in `tensors` and x itself of the others (the sum of a residual
  * Add that stays in the accumulator). Outside the INT8 domain it reads x. So the numbers depend on
  * the plan alone; which of x and x^ is stored, and where conversions run, is the engine's affair.
+ *  - In a plan that rounds outputs, the result of an INT8 weighted node that is in `tensors` is x^
+ * for all that read it: what an engine gives whose INT8 kernels write integers only (ONNX Runtime).
  * Source: Jacob et al. 2018, arXiv:1712.05877; ONNX QuantizeLinear.
  */
 #ifndef PQUANT_PLAN_H
@@ -64,7 +66,8 @@ typedef struct pq_plan_weight {
 typedef struct pq_plan {
     char graph_hash[65];
     pq_scheme scheme;
-    pq_precision base; /* precision of whatever is not INT8: FP32, FP16 or BF16 */
+    pq_precision base;   /* precision of whatever is not INT8: FP32, FP16 or BF16 */
+    bool rounds_outputs; /* see above */
     pq_plan_node *node;
     size_t n_nodes;
     pq_plan_tensor *tensor;

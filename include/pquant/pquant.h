@@ -5,6 +5,8 @@
 #ifndef PQUANT_PQUANT_H
 #define PQUANT_PQUANT_H
 
+#include <pquant/assign.h>
+#include <pquant/audit.h>
 #include <pquant/base.h>
 #include <pquant/bench.h>
 #include <pquant/calibrate.h>

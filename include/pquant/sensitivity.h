@@ -23,7 +23,9 @@ typedef struct pq_meter_opts {
     const pq_dataset *data;
     const pq_coco *coco;
     const pq_prep *prep;
-    const pq_head *head;
+    const pq_head *head;    /* NULL: outputs that nobody can decode. Then coco may be NULL too, and
+                               the figure measured in the place of AP is 1 - noise / signal of the
+                               outputs against full precision, the others -1 */
     int threads;            /* 0: pq_ctx_threads */
     const char *journal;    /* sensitivity.jsonl: finished measurements are appended, found ones
                                reused; NULL: none */

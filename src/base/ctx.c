@@ -15,6 +15,16 @@ struct pq_ctx {
     pq_progress_fn progress;
     void *progress_user;
     int n_threads;
+    char *engine_path;
+    struct kept *kept;
+};
+
+/* An object that a stage keeps from one call to the next. */
+struct kept {
+    const void *key;
+    void *object;
+    void (*release)(void *object);
+    struct kept *next;
 };
 
 const char *pq_status_name(pq_status st)
@@ -33,7 +43,53 @@ pq_status pq_ctx_new(pq_ctx **out)
     return *out ? PQ_OK : PQ_E_NOMEM;
 }
 
-void pq_ctx_free(pq_ctx *ctx) { free(ctx); }
+void pq_ctx_free(pq_ctx *ctx)
+{
+    if (!ctx) return;
+    while (ctx->kept) {
+        struct kept *k = ctx->kept;
+        ctx->kept = k->next;
+        k->release(k->object);
+        free(k);
+    }
+    free(ctx->engine_path);
+    free(ctx);
+}
+
+pq_status pq_ctx_set_engine_path(pq_ctx *ctx, const char *path)
+{
+    char *copy = NULL;
+    if (path) {
+        copy = malloc(strlen(path) + 1);
+        if (!copy) return pq_fail(ctx, PQ_E_NOMEM, "no memory for the engine path");
+        memcpy(copy, path, strlen(path) + 1);
+    }
+    free(ctx->engine_path);
+    ctx->engine_path = copy;
+    return PQ_OK;
+}
+
+const char *pq_ctx_engine_path(const pq_ctx *ctx) { return ctx->engine_path; }
+
+void *pq_ctx_kept(const pq_ctx *ctx, const void *key)
+{
+    for (const struct kept *k = ctx->kept; k; k = k->next)
+        if (k->key == key) return k->object;
+    return NULL;
+}
+
+pq_status pq_ctx_keep(pq_ctx *ctx, const void *key, void *object, void (*release)(void *object))
+{
+    struct kept *k = malloc(sizeof *k);
+    if (!k) {
+        release(object);
+        return pq_fail(ctx, PQ_E_NOMEM, "no memory to keep an object in the context");
+    }
+    *k = (struct kept){key, object, release, ctx->kept};
+    ctx->kept = k;
+    return PQ_OK;
+}
+
 const char *pq_ctx_error(const pq_ctx *ctx) { return ctx->error; }
 const char *pq_ctx_error_where(const pq_ctx *ctx) { return ctx->where ? ctx->where : ""; }
 

@@ -26,6 +26,14 @@ pq_status pq_merge_error(pq_ctx *ctx, const pq_ctx *worker, pq_status st);
 void pq_log(pq_ctx *ctx, pq_log_level level, const char *stage, const char *fmt, ...)
     PQ_PRINTF(4, 5);
 
+/** What a stage keeps in the context from one call to the next (an opened runtime), by an address
+ * of its own; NULL: nothing. */
+void *pq_ctx_kept(const pq_ctx *ctx, const void *key);
+/** Keeps object until the context goes; release(object) runs then, or here on failure. The key must
+ * not be taken yet. Errors: NOMEM. */
+PQ_MUST_USE pq_status pq_ctx_keep(pq_ctx *ctx, const void *key, void *object,
+                                  void (*release)(void *object));
+
 /** OK, or CANCELLED when the callback asks to stop. */
 PQ_MUST_USE pq_status pq_progress(pq_ctx *ctx, const char *stage, size_t done, size_t total);
 

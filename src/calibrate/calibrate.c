@@ -39,10 +39,12 @@ static pq_status see(pq_ctx *ctx, void *user, const pq_tap_view *v)
 static pq_status watch_new(pq_ctx *ctx, watch *w, const pq_graph *g)
 {
     pq_scale_layout l = {0};
-    bool *all = NULL;
+    bool *all = NULL, *absent = NULL;
     pq_status st;
     const size_t n = pq_graph_quantizable_count(g);
     PQ_TRY(pq_alloc(ctx, &all, n, 1));
+    PQ_TRY(pq_alloc(ctx, &absent, g->n_values, 1));
+    pq_graph_mark_absent(g, absent); /* boxes that are not there are NaN, and never quantized */
     memset(all, 1, n);
     PQ_TRY(pq_scale_layout_new(ctx, &l, g, all));
     PQ_TRY(pq_names_of_values(ctx, &w->names, g));
@@ -54,10 +56,16 @@ static pq_status watch_new(pq_ctx *ctx, watch *w, const pq_graph *g)
         if (!g->node[i].dead && g->node[i].op == PQ_OP_ADD)
             for (int k = 0; k < 2; k++)
                 if (!pq_in(g, &g->node[i], k)->data) l.listed[g->node[i].in[k]] = true;
+    /* So do plans that round outputs. */
+    for (size_t i = 0; i < g->n_nodes; i++)
+        if (!g->node[i].dead && g->node[i].quant_index >= 0 && pq_op_is_weighted(g->node[i].op))
+            l.listed[g->node[i].out[0]] = true;
     for (size_t v = 0; v < g->n_values; v++)
-        if (l.listed[v]) PQ_TRY(pq_alloc(ctx, &w->histogram[v], 1, sizeof **w->histogram));
+        if (l.listed[v] && !absent[v] && g->value[v].dtype == PQ_F32)
+            PQ_TRY(pq_alloc(ctx, &w->histogram[v], 1, sizeof **w->histogram));
 out:
     pq_free(all);
+    pq_free(absent);
     pq_scale_layout_clear(&l);
     return st;
 }

@@ -6,6 +6,7 @@
 
 #include "base/mem.h"
 #include "calibrate/layout.h"
+#include "plan/names.h"
 
 pq_plan_tensor pq_range_grid(pq_scheme scheme, double amax, double lo, double hi)
 {
@@ -97,5 +98,60 @@ pq_status pq_plan_make(pq_ctx *ctx, pq_plan **out, const pq_graph *g, const pq_r
 out:
     pq_scale_layout_clear(&l);
     pq_plan_free(p);
+    return st;
+}
+
+/* Activations that clamp need no arithmetic on integers; others stand between the convolution and
+ * the rounding. */
+static bool writes_integers(const pq_node *n)
+{
+    return pq_op_is_weighted(n->op) && n->quant_index >= 0 &&
+           (n->attr.act == PQ_ACT_NONE || n->attr.act == PQ_ACT_RELU || n->attr.act == PQ_ACT_CLIP);
+}
+
+pq_status pq_plan_round_outputs(pq_ctx *ctx, pq_plan *plan, const pq_graph *g, const pq_ranges *r)
+{
+    pq_binding b = {0};
+    pq_plan_tensor *tensor = NULL;
+    size_t n = plan->n_tensors;
+    pq_status st;
+    PQ_TRY(pq_plan_bind(ctx, &b, plan, g));
+    PQ_TRY(pq_alloc(ctx, &tensor, n + g->n_nodes, sizeof *tensor));
+    if (n) memcpy(tensor, plan->tensor, n * sizeof *tensor);
+    for (size_t i = 0; i < g->n_nodes; i++) {
+        const pq_node *node = &g->node[i];
+        const pq_value_id v = node->out[0];
+        if (node->dead || b.precision[i] != PQ_PREC_INT8 || !writes_integers(node) ||
+            pq_graph_is_output(g, v))
+            continue;
+        /* A ReLU is no work where zero is the lowest level; a grid shared with a Concat may have
+         * others below, and then the Concat converts. */
+        const pq_plan_tensor *shared = b.tensor[v];
+        if (shared && (node->attr.act != PQ_ACT_RELU || shared->zero_point == 0)) continue;
+        const pq_range *x = pq_ranges_find(r, g->value[v].name);
+        if (!x) {
+            st = pq_fail(ctx, PQ_E_INVALID, "value '%s' has no calibrated range: calibrate again",
+                         g->value[v].name);
+            goto out;
+        }
+        pq_plan_tensor t =
+            pq_range_grid(plan->scheme, (double)x->amax, (double)x->lo, (double)x->hi);
+        if (shared) {
+            t.name = shared->name;
+            tensor[shared - plan->tensor] = t;
+            continue;
+        }
+        PQ_TRY(pq_strdup(ctx, &t.name, g->value[v].name));
+        tensor[n++] = t;
+    }
+    pq_free(plan->tensor);
+    plan->tensor = tensor;
+    plan->n_tensors = n;
+    plan->rounds_outputs = true;
+    tensor = NULL;
+out:
+    for (size_t i = plan->n_tensors; tensor && i < n; i++) pq_free(tensor[i].name);
+    pq_free(tensor);
+    pq_binding_clear(&b);
     return st;
 }

@@ -40,31 +40,44 @@ int cli_print_json(pq_ctx *ctx, cJSON *doc);
 
 /** What most commands take. Members stay zero where the option was not given. */
 typedef struct cli_common {
-    const char *engine; /* --engine */
-    const char *scheme; /* --scheme */
-    const char *config; /* -f */
-    int64_t threads, batch, size;
-    double conf, iou; /* --conf-thres, --iou-thres; < 0: default */
+    const char *engine;             /* --engine */
+    const char *engine_path;        /* --engine-path */
+    const char *scheme;             /* --scheme */
+    const char *config;             /* -f */
+    const char *sidecar, *img_size; /* --sidecar, --img-size */
+    int64_t threads, batch, size;   /* size: of a square input, where a command has it so */
+    double conf, iou;               /* --conf-thres, --iou-thres; < 0: default */
     int64_t max_det;
     const char *data, *ann; /* --data, --ann */
     const char *calib_data, *calibrator, *ranges;
     int64_t calib_images;
     bool no_equalize, no_bias_correct, no_adaround;
+    bool rounds_outputs; /* int8 plans round their outputs whatever the engine */
     bool json, quiet;
 } cli_common;
 void cli_common_init(cli_common *c);
+/** cli_context as --quiet and --engine-path say. */
+pq_status cli_context_for(pq_ctx **out, const cli_common *c);
 
 /** Groups of options for a command's table. */
 #define CLI_OPT_MODEL(c)                                                                           \
     {"--config,-f", CLI_TEXT, &(c).config, "CONFIG",                                               \
      "DAMO-YOLO config that a .pth must agree with"},                                              \
         {"--batch", CLI_INT, &(c).batch, "N", "batch size (default 1)"},                           \
-        {"--img-size", CLI_INT, &(c).size, "N", "input height and width (default: the model's)"},  \
+        {"--img-size", CLI_TEXT, &(c).img_size, "N|HxW", "input size (default: the model's)"},     \
+        {"--sidecar", CLI_TEXT, &(c).sidecar, "FILE",                                              \
+         "how outputs are read, input, classes (default: MODEL's name with .json, if it is one)"}, \
     {                                                                                              \
         "--quiet,-q", CLI_FLAG, &(c).quiet, NULL, "no warnings, no progress"                       \
     }
+#define CLI_OPT_ENGINE_PATH(c)                                                                     \
+    {                                                                                              \
+        "--engine-path", CLI_TEXT, &(c).engine_path, "PATH",                                       \
+            "folders or files with engines' libraries, looked into first"                          \
+    }
 #define CLI_OPT_ENGINE(c)                                                                          \
     {"--engine", CLI_TEXT, &(c).engine, "NAME", "engine to run on (default cpu)"},                 \
+        CLI_OPT_ENGINE_PATH(c),                                                                    \
     {                                                                                              \
         "--threads", CLI_INT, &(c).threads, "N", "threads (default: all)"                          \
     }
@@ -108,6 +121,9 @@ typedef struct cli_model {
     bool has_head;
     pq_head head;
     pq_prep prep;
+    pq_sidecar *sidecar; /* NULL: none */
+    char **class_name;   /* [head.n_classes], or NULL: of the sidecar, the file, or COCO's 80 */
+    int32_t *class_map;  /* of cli_match_classes */
 } cli_model;
 /** Read and fold. Plans need cli_model_load, which hashes the weights too. */
 pq_status cli_model_read(pq_ctx *ctx, cli_model *m, const char *path, const cli_common *c);
@@ -115,6 +131,13 @@ pq_status cli_model_load(pq_ctx *ctx, cli_model *m, const char *path, const cli_
 void cli_model_clear(cli_model *m);
 /** OK, or why the model's outputs cannot be decoded. */
 pq_status cli_need_head(pq_ctx *ctx, const cli_model *m);
+/** Let class i of the model be the annotations' category of its id, else of its name, else of its
+ *  place. Errors: FORMAT (they do not fit; what to do). */
+pq_status cli_match_classes(pq_ctx *ctx, cli_model *m, const pq_coco *coco);
+/** Fill class_name; called by cli_model_read. */
+pq_status cli_name_classes(pq_ctx *ctx, cli_model *m);
+/** "N" or "HxW". Errors: INVALID. */
+pq_status cli_parse_size(pq_ctx *ctx, const char *text, int64_t *h, int64_t *w);
 
 /** Ranges from --ranges, or by calibrating on --calib-data. eval (may be NULL): images that will be
  *  evaluated; an overlap with them is said aloud. Errors: INVALID where neither was given. */
@@ -131,6 +154,8 @@ typedef struct cli_calibration {
 pq_status cli_calibrate(pq_ctx *ctx, cli_calibration *out, const cli_model *m, const cli_common *c,
                         const pq_engine *engine, const pq_dataset *eval, const char *journal);
 void cli_calibration_clear(cli_calibration *k);
+/** Can a file of that name be written? Asked before minutes of work go into it. Errors: IO. */
+pq_status cli_try_writing(pq_ctx *ctx, const char *path);
 /** Writes ranges.json and, where there are corrections, ranges.corrections.json beside it. */
 pq_status cli_calibration_save(pq_ctx *ctx, const cli_calibration *k, const char *path);
 /** --scheme, or the engine's default. */
@@ -147,9 +172,15 @@ typedef struct cli_data {
     pq_dataset *images;
 } cli_data;
 pq_status cli_data_load(pq_ctx *ctx, cli_data *d, const cli_common *c);
+/** The same for a model: its classes are matched with the annotations. One whose head is not known
+ *  needs no annotations: the images of a folder, coco NULL. */
+pq_status cli_data_for(pq_ctx *ctx, cli_data *d, cli_model *m, const cli_common *c);
 void cli_data_clear(cli_data *d);
-/** -1, or the exit status where --data, --ann or the calibration's source is missing. */
+/** -1, or the exit status where --data or the calibration's source is missing. */
 int cli_need_data(const char *command, const cli_common *c);
+/** What a plan on an engine finds, matched with the ground truth. Memory: pq_eval_free. */
+pq_status cli_match(pq_ctx *ctx, pq_eval_matches **out, const cli_model *m, const pq_plan *plan,
+                    const pq_engine *engine, const cli_data *d, const cli_common *c);
 /** AP and the rest of a plan on an engine. */
 pq_status cli_evaluate(pq_ctx *ctx, pq_figures *out, const cli_model *m, const pq_plan *plan,
                        const pq_engine *engine, const cli_data *d, const cli_common *c);

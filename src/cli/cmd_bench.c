@@ -240,7 +240,7 @@ static bool add_layers(cJSON *o, const pq_layer *l, size_t n)
              cJSON_AddStringToObject(e, "op", l[i].op) &&
              cJSON_AddStringToObject(e, "impl", l[i].impl) &&
              cJSON_AddStringToObject(e, "precision", l[i].precision) &&
-             cJSON_AddNumberToObject(e, "macs", (double)l[i].macs) &&
+             cJSON_AddNumberToObject(e, "macs", (double)(l[i].macs > 0 ? l[i].macs : 0)) &&
              cJSON_AddNumberToObject(e, "ms", l[i].ms) &&
              cJSON_AddNumberToObject(e, "gops", gops(&l[i]));
     }
@@ -291,7 +291,7 @@ static void print_layers(const pq_bench_row *r, const pq_layer *l, size_t n)
         const int name = (int)strlen(l[i].node);
         printf("%4zu  %-48s %-14s %-28s %-13s ", i, l[i].node + (name > 48 ? name - 48 : 0),
                l[i].op, l[i].impl, l[i].precision);
-        if (l[i].macs)
+        if (l[i].macs > 0)
             printf("%9.2f %9.4f %8.1f\n", (double)l[i].macs * 1e-6, l[i].ms, gops(&l[i]));
         else
             printf("%9s %9.4f\n", "", l[i].ms);
@@ -330,6 +330,7 @@ int cmd_bench(int argc, char **argv)
         {"--precision", CLI_TEXT, &o.precision, "P,…",
          "fp32, bf16, fp16, int8, plan.json, …: one row each (a .pqe needs none)"},
         {"--engine", CLI_TEXT, &o.c.engine, "NAME,…", "engines to run on (default cpu)"},
+        CLI_OPT_ENGINE_PATH(o.c),
         {"--threads", CLI_INT, &o.c.threads, "N", "threads (default: all)"},
         {"--runs", CLI_INT, &o.runs, "N", "timed runs of each row, taking turns (default 100)"},
         {"--layers", CLI_FLAG, &o.layers, NULL, "times per step, and of the convolutions alone"},
@@ -349,7 +350,7 @@ int cmd_bench(int argc, char **argv)
         return cli_usage("bench", "--precision is needed");
     if (o.precision && (rc = cli_check_precisions("bench", o.precision, &o.c)) >= 0) return rc;
     if ((rc = cli_check_engines("bench", o.c.engine)) >= 0) return rc;
-    if (cli_context(&ctx, o.c.quiet) != PQ_OK) return CLI_FAILED;
+    if (cli_context_for(&ctx, &o.c) != PQ_OK) return CLI_FAILED;
     const pq_status st = bench(ctx, &w, word[0]);
     if (st != PQ_OK)
         rc = cli_fail(ctx, st);

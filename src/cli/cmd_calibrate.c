@@ -40,6 +40,7 @@ static pq_status calibrate(pq_ctx *ctx, cli_calibration *k, const char *model, c
     const pq_engine *engine;
     pq_status st;
     PQ_TRY(cli_model_load(ctx, &m, model, c));
+    PQ_TRY(cli_try_writing(ctx, path));
     PQ_TRY(evaluated(ctx, &d, c));
     PQ_TRY(pq_engine_find(ctx, &engine, c->engine));
     PQ_TRY(cli_calibrate(ctx, k, &m, c, engine, d.images, NULL));
@@ -88,7 +89,7 @@ int cmd_calibrate(int argc, char **argv)
     if (n_words != 1) return cli_usage("calibrate", "no MODEL given");
     if (!c.calib_data) return cli_usage("calibrate", "--calib-data is needed");
     if ((rc = cli_check_engines("calibrate", c.engine)) >= 0) return rc;
-    if (cli_context(&ctx, c.quiet) != PQ_OK) return CLI_FAILED;
+    if (cli_context_for(&ctx, &c) != PQ_OK) return CLI_FAILED;
     const pq_status st = calibrate(ctx, &k, word[0], path, &c);
     rc = st == PQ_OK ? show(ctx, k.ranges, path, c.json) : cli_fail(ctx, st);
     cli_calibration_clear(&k);

@@ -25,7 +25,8 @@ typedef struct work {
     pq_tensor input, *output;
     char **path; /* pictures */
     size_t n_paths, room;
-    const char **name; /* per class */
+    const char **name; /* per class, or category of --ann */
+    size_t n_names;
     cJSON *json;
     pq_detections all; /* for --coco */
 } work;
@@ -70,20 +71,25 @@ static pq_status add_word(pq_ctx *ctx, work *w, const char *word)
     return st;
 }
 
-/* From --ann, or COCO's where there are 80 classes, else none. */
+/* From --ann, else the model's own. */
 static pq_status find_names(pq_ctx *ctx, work *w)
 {
-    const int n = w->m.head.n_classes;
-    pq_status st;
-    if (w->o->c.ann && (st = pq_coco_load(ctx, &w->coco, w->o->c.ann)) != PQ_OK) return st;
-    if ((st = pq_alloc(ctx, &w->name, (size_t)n, sizeof *w->name)) != PQ_OK) return st;
-    for (int i = 0; i < n; i++) {
-        if (w->coco)
-            w->name[i] = (size_t)i < w->coco->n_categories ? w->coco->category[i].name : NULL;
-        else if (n == 80)
-            w->name[i] = pq_coco80_name(i);
+    pq_status st = PQ_OK;
+    if (w->o->c.ann) {
+        PQ_TRY(pq_coco_load(ctx, &w->coco, w->o->c.ann));
+        PQ_TRY(cli_match_classes(ctx, &w->m, w->coco));
     }
-    return PQ_OK;
+    const size_t n = (size_t)w->m.head.n_classes;
+    w->n_names = w->coco && w->coco->n_categories > n ? w->coco->n_categories : n;
+    PQ_TRY(pq_alloc(ctx, &w->name, w->n_names, sizeof *w->name));
+    for (size_t i = 0; i < w->n_names; i++) {
+        if (w->coco)
+            w->name[i] = i < w->coco->n_categories ? w->coco->category[i].name : NULL;
+        else if (w->m.class_name)
+            w->name[i] = w->m.class_name[i];
+    }
+out:
+    return st;
 }
 
 static const char *label(const work *w, int cls, char text[16])
@@ -139,7 +145,7 @@ static pq_status draw(pq_ctx *ctx, work *w, pq_image *img, const pq_detections *
     char *to = NULL;
     pq_status st;
     while (n < found->n && found->at[n].score > least) n++; /* best first */
-    PQ_TRY(pq_draw(ctx, img, found->at, n, w->name, (size_t)w->m.head.n_classes));
+    PQ_TRY(pq_draw(ctx, img, found->at, n, w->name, w->n_names));
     PQ_TRY(names_picture(out) ? pq_strdup(ctx, &to, out)
                               : pq_path_join(ctx, &to, out, pq_path_base(path)));
     if (same_file(to, path))
@@ -285,7 +291,7 @@ int cmd_detect(int argc, char **argv)
     if (n_words < 2) return cli_usage("detect", "no IMAGE given");
     if (o.precision && (rc = cli_check_precisions("detect", o.precision, &o.c)) >= 0) return rc;
     if ((rc = cli_check_engines("detect", o.c.engine)) >= 0) return rc;
-    if (cli_context(&ctx, o.c.quiet) != PQ_OK) return CLI_FAILED;
+    if (cli_context_for(&ctx, &o.c) != PQ_OK) return CLI_FAILED;
     const pq_status st = detect(ctx, &w, word, n_words);
     if (st != PQ_OK)
         rc = cli_fail(ctx, st);

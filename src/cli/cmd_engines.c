@@ -13,6 +13,7 @@ static bool add_engine(cJSON *list, const pq_engine *e, const pq_engine_info *in
     if (ok && st != PQ_OK) return cJSON_AddStringToObject(o, "why", why) != NULL;
     ok = ok && cJSON_AddStringToObject(o, "version", info->version) &&
          cJSON_AddStringToObject(o, "device", info->device) &&
+         (!info->library[0] || cJSON_AddStringToObject(o, "library", info->library)) &&
          (p = cJSON_AddArrayToObject(o, "precisions")) != NULL;
     for (int i = PQ_PREC_FP32; ok && i <= PQ_PREC_INT8; i++)
         if (info->precisions >> i & 1u)
@@ -36,6 +37,7 @@ static void print_engine(const pq_engine *e, const pq_engine_info *info, pq_stat
         strncat(list, pq_precision_name((pq_precision)i), sizeof list - strlen(list) - 1);
     }
     printf(" %-20s %-6s %s\n", list, info->scheme == PQ_SCHEME_U8 ? "u8" : "s8", info->device);
+    if (info->library[0]) printf("%-12s %s\n", "", info->library);
 }
 
 int cmd_engines(int argc, char **argv)
@@ -44,11 +46,11 @@ int cmd_engines(int argc, char **argv)
     size_t n_words;
     pq_ctx *ctx;
     cli_common_init(&c);
-    const cli_opt opt[] = {CLI_OPT_JSON(c)};
-    int rc = cli_parse("engines", "[--json]", opt, sizeof opt / sizeof *opt, argc, argv, NULL, 0,
-                       &n_words);
+    const cli_opt opt[] = {CLI_OPT_ENGINE_PATH(c), CLI_OPT_JSON(c)};
+    int rc = cli_parse("engines", "[--engine-path PATH] [--json]", opt, sizeof opt / sizeof *opt,
+                       argc, argv, NULL, 0, &n_words);
     if (rc >= 0) return rc;
-    if (cli_context(&ctx, true) != PQ_OK) return CLI_FAILED;
+    if (cli_context_for(&ctx, &c) != PQ_OK) return CLI_FAILED;
     cJSON *list = c.json ? cJSON_CreateArray() : NULL;
     bool ok = !c.json || list;
     if (!c.json)

@@ -47,14 +47,18 @@ static bool add_shape(cJSON *o, const char *key, const pq_shape *s)
     return ok;
 }
 
-static cJSON *as_json(const pq_graph *g, const facts *f)
+static cJSON *as_json(const cli_model *m, const facts *f)
 {
+    const pq_graph *g = m->graph;
     cJSON *o = cJSON_CreateObject(), *ops = NULL;
-    bool ok = cJSON_AddStringToObject(o, "family", g->family) &&
-              add_shape(o, "input", &g->value[g->input[0]].shape) &&
-              cJSON_AddNumberToObject(o, "params", (double)f->params) &&
-              cJSON_AddNumberToObject(o, "flops", (double)f->flops) &&
-              (ops = cJSON_AddArrayToObject(o, "ops")) != NULL;
+    bool ok =
+        cJSON_AddStringToObject(o, "family", g->family) &&
+        (m->has_head ? cJSON_AddStringToObject(o, "decode", pq_head_family_name(m->head.family))
+                     : cJSON_AddNullToObject(o, "decode")) &&
+        add_shape(o, "input", &g->value[g->input[0]].shape) &&
+        cJSON_AddNumberToObject(o, "params", (double)f->params) &&
+        cJSON_AddNumberToObject(o, "flops", (double)f->flops) &&
+        (ops = cJSON_AddArrayToObject(o, "ops")) != NULL;
     const int n = (int)pq_graph_quantizable_count(g);
     for (int i = 0; ok && i < n; i++) {
         const pq_node *node = &g->node[pq_graph_quantizable(g, i)];
@@ -69,8 +73,23 @@ static cJSON *as_json(const pq_graph *g, const facts *f)
     return NULL;
 }
 
-static void as_text(const pq_graph *g, const facts *f)
+static void head_text(const cli_model *m)
 {
+    const pq_head *h = &m->head;
+    static const char *const fit[] = {"resized", "letterboxed", "letterboxed in the middle"};
+    if (!m->has_head) {
+        printf("head     not known: AP cannot be measured; name the decoding in a sidecar\n");
+        return;
+    }
+    const char *colour = m->prep.channels == 1 ? "grey" : m->prep.bgr ? "BGR" : "RGB";
+    printf("head     %s, %d classes, conf %g, iou %g, at most %d boxes; %s %s\n",
+           pq_head_family_name(h->family), h->n_classes, h->conf, h->iou, h->max_det, colour,
+           fit[m->prep.fit]);
+}
+
+static void as_text(const cli_model *m, const facts *f)
+{
+    const pq_graph *g = m->graph;
     char text[128];
     const int n = (int)pq_graph_quantizable_count(g);
     printf("family   %s\n", g->family);
@@ -79,6 +98,7 @@ static void as_text(const pq_graph *g, const facts *f)
         const pq_value *v = &g->value[g->output[i]];
         printf("output   %s %s\n", v->name, pq_shape_text(&v->shape, text, sizeof text));
     }
+    head_text(m);
     printf("params   %.2f M\n", (double)f->params * 1e-6);
     printf("flops    %.2f G\n", (double)f->flops * 1e-9);
     printf("quantizable operators: %d\n\n", n);
@@ -97,6 +117,21 @@ static void as_text(const pq_graph *g, const facts *f)
     }
 }
 
+/* A head that is not known is proposed as rows of boxes, which is seldom right but shows the
+ * members. */
+static pq_status propose(pq_ctx *ctx, const cli_model *m, const char *path)
+{
+    pq_head h = m->head;
+    if (!m->has_head) {
+        if (m->prep.h < 1) return cli_need_head(ctx, m);
+        pq_head_defaults(&h, PQ_HEAD_BOXES, m->prep.h, m->prep.w);
+        h.n_classes = 80;
+        h.prep = m->prep;
+    }
+    return pq_sidecar_save(ctx, path, &h, m->graph, (const char *const *)m->class_name,
+                           m->has_head ? h.n_classes : 0);
+}
+
 int cmd_inspect(int argc, char **argv)
 {
     cli_common c;
@@ -106,7 +141,12 @@ int cmd_inspect(int argc, char **argv)
     cli_model m = {0};
     facts f = {0};
     cli_common_init(&c);
-    const cli_opt opt[] = {CLI_OPT_MODEL(c), CLI_OPT_JSON(c)};
+    const char *sidecar = NULL;
+    const cli_opt opt[] = {
+        {"--sidecar-out", CLI_TEXT, &sidecar, "FILE",
+         "write what is known of head, input and classes, to be corrected and used as sidecar"},
+        CLI_OPT_MODEL(c),
+        CLI_OPT_JSON(c)};
     int rc = cli_parse("inspect", "MODEL [options]", opt, sizeof opt / sizeof *opt, argc, argv,
                        word, 1, &n_words);
     if (rc >= 0) return rc;
@@ -114,12 +154,13 @@ int cmd_inspect(int argc, char **argv)
     if (cli_context(&ctx, c.quiet) != PQ_OK) return CLI_FAILED;
     pq_status st = cli_model_read(ctx, &m, word[0], &c);
     if (st == PQ_OK) st = count(ctx, &f, m.graph);
+    if (st == PQ_OK && sidecar) st = propose(ctx, &m, sidecar);
     if (st != PQ_OK)
         rc = cli_fail(ctx, st);
     else if (c.json)
-        rc = cli_print_json(ctx, as_json(m.graph, &f));
+        rc = cli_print_json(ctx, as_json(&m, &f));
     else {
-        as_text(m.graph, &f);
+        as_text(&m, &f);
         rc = CLI_DONE;
     }
     cli_model_clear(&m);

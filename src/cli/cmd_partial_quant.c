@@ -108,7 +108,10 @@ static pq_status convert(cli_work *w, const script *s, pq_plan **plan)
     PQ_TRY(pq_strdup(w->ctx, &w->out, s->out));
     PQ_TRY(pq_dir_make(w->ctx, s->out));
     PQ_TRY(cli_model_load(w->ctx, &w->model, s->ckpt, c));
-    if (s->trt_eval) PQ_TRY(cli_data_load(w->ctx, &w->data, c));
+    if (s->trt_eval) {
+        PQ_TRY(cli_need_head(w->ctx, &w->model));
+        PQ_TRY(cli_data_for(w->ctx, &w->data, &w->model, c));
+    }
     PQ_TRY(cli_ranges(w->ctx, &w->calibration.ranges, &w->model, c, w->data.images));
     if (s->calib_weights)
         PQ_TRY(take_amax(w->ctx, w->calibration.ranges, w->model.graph, s->calib_weights));
@@ -205,7 +208,7 @@ int cmd_partial_quant(int argc, char **argv)
                          "no --model_type given, expected tiny, small or medium (pquant run "
                          "measures which operators to keep)");
     pq_ctx *ctx;
-    if (cli_context(&ctx, c.quiet) != PQ_OK) return CLI_FAILED;
+    if (cli_context_for(&ctx, &c) != PQ_OK) return CLI_FAILED;
     if (n_words)
         pq_log(ctx, PQ_LOG_WARN, "partial-quant", "config changes from '%s' on are not applied",
                word[0]);

@@ -5,6 +5,7 @@
 
 #include "base/file.h"
 #include "base/mem.h"
+#include "cli/audit.h"
 #include "cli/work.h"
 
 typedef struct request {
@@ -145,6 +146,7 @@ static pq_status run(pq_ctx *ctx, const request *r, const cli_common *c, int *st
     cli_work w = {0};
     pq_choice choice = {0};
     pq_scores *scores = NULL;
+    pq_audit *audit = NULL;
     pq_plan *plan[3] = {0};
     cli_row row[3] = {{.name = "full precision"}, {.name = "all-INT8"}, {.name = "partial"}};
     char text[256];
@@ -168,19 +170,32 @@ static pq_status run(pq_ctx *ctx, const request *r, const cli_common *c, int *st
     const bool slower = row[2].ms >= row[0].ms;
     *status = verdict(text, sizeof text, row, &choice, r, slower);
     if (slower) memset(choice.int8, 0, choice.n);
-    const cli_outcome o = {
-        "run", text, r->max_drop / 100, r->max_latency, scores, choice.int8, row, 3, *status};
-    PQ_TRY(write_all(&w, r, slower ? plan[0] : plan[2], &o));
+    const pq_plan *answer = slower ? plan[0] : plan[2];
+    if (w.engine->layers)
+        PQ_TRY(cli_audit(ctx, &audit, w.engine, w.model.graph, answer, (int)c->threads));
+    const cli_outcome o = {.command = "run",
+                           .verdict = text,
+                           .max_drop = r->max_drop / 100,
+                           .max_latency = r->max_latency,
+                           .scores = scores,
+                           .int8 = choice.int8,
+                           .row = row,
+                           .n_rows = 3,
+                           .status = *status,
+                           .audit = audit};
+    PQ_TRY(write_all(&w, r, answer, &o));
     if (c->json) {
         *status = cli_print_json(ctx, cli_run_json(&w, &o)) == CLI_DONE ? *status : CLI_FAILED;
     } else {
         cli_print_rows(row, 3);
+        if (audit) cli_print_audit(audit);
         printf("%s\nwritten to %s\n", text, w.out);
     }
 out:
     for (int i = 0; i < 3; i++) pq_plan_free(plan[i]);
     pq_choice_clear(&choice);
     pq_scores_free(scores);
+    pq_audit_free(audit);
     cli_work_close(&w);
     return st;
 }
@@ -218,7 +233,7 @@ int cmd_run(int argc, char **argv)
     r.model = word[0];
     if ((rc = cli_need_data("run", &c)) >= 0) return rc;
     pq_ctx *ctx;
-    if (cli_context(&ctx, c.quiet) != PQ_OK) return CLI_FAILED;
+    if (cli_context_for(&ctx, &c) != PQ_OK) return CLI_FAILED;
     pq_status st = run(ctx, &r, &c, &rc);
     if (st != PQ_OK) rc = cli_fail(ctx, st);
     pq_ctx_free(ctx);

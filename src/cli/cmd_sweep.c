@@ -90,7 +90,7 @@ int cmd_sweep(int argc, char **argv)
     if (n_words != 1) return cli_usage("sweep", "no MODEL given");
     if ((rc = cli_need_data("sweep", &c)) >= 0) return rc;
     pq_ctx *ctx;
-    if (cli_context(&ctx, c.quiet) != PQ_OK) return CLI_FAILED;
+    if (cli_context_for(&ctx, &c) != PQ_OK) return CLI_FAILED;
     cJSON *json = c.json ? cJSON_CreateObject() : NULL;
     pq_status st = sweep(ctx, word[0], &c, out, json);
     if (st != PQ_OK) {
@@ -164,7 +164,7 @@ int cmd_select(int argc, char **argv)
     if ((rc = cli_need_data("select", &c)) >= 0) return rc;
     pq_ctx *ctx;
     bool within = false;
-    if (cli_context(&ctx, c.quiet) != PQ_OK) return CLI_FAILED;
+    if (cli_context_for(&ctx, &c) != PQ_OK) return CLI_FAILED;
     cJSON *json = c.json ? cJSON_CreateObject() : NULL;
     pq_status st = select_plan(ctx, word[0], &c, out, max_drop / 100, json, &within);
     if (st != PQ_OK) {

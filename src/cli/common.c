@@ -1,5 +1,6 @@
 /* What the subcommands share: context, model, ranges, plans, evaluation. */
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
@@ -59,6 +60,18 @@ pq_status cli_context(pq_ctx **out, bool quiet)
     return PQ_OK;
 }
 
+pq_status cli_context_for(pq_ctx **out, const cli_common *c)
+{
+    pq_status st = cli_context(out, c->quiet);
+    if (st != PQ_OK) return st;
+    st = pq_ctx_set_engine_path(*out, c->engine_path);
+    if (st == PQ_OK) return st;
+    cli_fail(*out, st);
+    pq_ctx_free(*out);
+    *out = NULL;
+    return st;
+}
+
 int cli_print_json(pq_ctx *ctx, cJSON *doc)
 {
     char *text = doc ? cJSON_Print(doc) : NULL;
@@ -75,43 +88,117 @@ void cli_common_init(cli_common *c)
         .engine = "cpu", .conf = -1, .iou = -1, .calib_images = 128, .calibrator = "auto"};
 }
 
+pq_status cli_parse_size(pq_ctx *ctx, const char *text, int64_t *h, int64_t *w)
+{
+    char *end;
+    const long long a = strtoll(text, &end, 10);
+    const long long b = *end == 'x' ? strtoll(end + 1, &end, 10) : a;
+    if (end == text || *end || a < 1 || b < 1 || a > 1 << 20 || b > 1 << 20)
+        return pq_fail(ctx, PQ_E_INVALID, "--img-size '%s', expected N or HxW", text);
+    *h = (int64_t)a;
+    *w = (int64_t)b;
+    return PQ_OK;
+}
+
+/* MODEL.json beside MODEL, if it is a sidecar: any other JSON file may have that name. */
+static pq_status find_sidecar(pq_ctx *ctx, cli_model *m, const cli_common *c)
+{
+    char *stem = NULL, *path = NULL;
+    pq_ctx *quiet = NULL;
+    pq_status st;
+    if (c->sidecar) return pq_sidecar_load(ctx, &m->sidecar, c->sidecar);
+    const char *base = pq_path_base(m->path), *dot = strrchr(base, '.');
+    if (!dot) return PQ_OK;
+    PQ_TRY(pq_strdup(ctx, &stem, m->path));
+    stem[dot - m->path] = 0;
+    PQ_TRY(pq_asprintf(ctx, &path, "%s.json", stem));
+    if (access(path, R_OK) != 0) goto out;
+    PQ_TRY(pq_ctx_new(&quiet));
+    if (pq_sidecar_load(quiet, &m->sidecar, path) == PQ_OK)
+        pq_log(ctx, PQ_LOG_INFO, "model", "sidecar %s", path);
+    else
+        pq_log(ctx, PQ_LOG_WARN, "model", "%s is not used: no sidecar: %s", path,
+               pq_ctx_error(quiet));
+out:
+    pq_ctx_free(quiet);
+    pq_free(stem);
+    pq_free(path);
+    return st;
+}
+
 /* A .pqe is folded already, and its plan goes by the hash: a new size makes a new one. */
-static pq_status load_pqe(pq_ctx *ctx, cli_model *m, const char *path, const cli_common *c)
+static pq_status load_pqe(pq_ctx *ctx, cli_model *m, const char *path, const cli_common *c,
+                          int64_t h, int64_t w)
 {
     pq_status st = pq_pqe_load(ctx, &m->graph, &m->plan, path);
-    if (st != PQ_OK || (!c->batch && !c->size)) return st;
+    if (st != PQ_OK || (!c->batch && !h)) return st;
     const pq_shape *in = &m->graph->value[m->graph->input[0]].shape;
-    st = pq_graph_set_input_size(ctx, m->graph, c->batch ? c->batch : in->dim[0], c->size, c->size);
+    st = pq_graph_set_input_size(ctx, m->graph, c->batch ? c->batch : in->dim[0], h, w);
     if (st != PQ_OK) return pq_prefix(ctx, st, "%s", path);
     pq_graph_seal(m->graph);
     pq_graph_hash(m->graph, m->plan->graph_hash);
     return PQ_OK;
 }
 
-static pq_status load_folded(pq_ctx *ctx, cli_model *m, const char *path, const cli_common *c)
+static pq_status load_folded(pq_ctx *ctx, cli_model *m, const char *path, const cli_common *c,
+                             int64_t h, int64_t w)
 {
-    const pq_read_opts opts = {.config = c->config, .batch = c->batch, .h = c->size, .w = c->size};
+    const pq_read_opts opts = {.config = c->config, .batch = c->batch, .h = h, .w = w};
     pq_status st = pq_read(ctx, &m->graph, path, &opts);
     return st == PQ_OK ? pq_pass_all(ctx, m->graph) : st;
 }
 
+/* Without a head the input can only be guessed: numbers 0 .. 1, as most are trained. */
+static void guess_prep(pq_prep *p, const pq_graph *g)
+{
+    const pq_shape *in = &g->value[g->input[0]].shape;
+    if (in->rank != 4 || in->dim[2] > 1 << 20 || in->dim[3] > 1 << 20) return;
+    *p = (pq_prep){.h = (int)in->dim[2], .w = (int)in->dim[3], .pad = 114};
+    p->channels = in->dim[1] == 1 ? 1 : 0;
+    for (int i = 0; i < 3; i++) p->scale[i] = 1.0f / 255;
+}
+
+static pq_status find_head(pq_ctx *ctx, cli_model *m, const cli_common *c)
+{
+    pq_ctx *quiet;
+    pq_status st = PQ_OK;
+    if (m->sidecar) {
+        st = pq_sidecar_head(ctx, &m->head, m->sidecar, m->graph);
+        if (st != PQ_OK) return st;
+        m->has_head = true;
+    } else {
+        if ((st = pq_ctx_new(&quiet)) != PQ_OK) return st;
+        m->has_head = pq_head_detect(quiet, &m->head, m->graph) == PQ_OK;
+        pq_ctx_free(quiet);
+    }
+    if (!m->has_head) {
+        guess_prep(&m->prep, m->graph);
+        return PQ_OK;
+    }
+    if (c->conf >= 0) m->head.conf = c->conf;
+    if (c->iou >= 0) m->head.iou = c->iou;
+    if (c->max_det > 0) m->head.max_det = (int)c->max_det;
+    pq_head_prep(&m->prep, &m->head);
+    return cli_name_classes(ctx, m);
+}
+
 pq_status cli_model_read(pq_ctx *ctx, cli_model *m, const char *path, const cli_common *c)
 {
+    int64_t h = c->size, w = c->size;
+    pq_status st = PQ_OK;
     memset(m, 0, sizeof *m);
     m->path = path;
     if (c->conf > 1 || c->iou > 1)
         return pq_fail(ctx, PQ_E_INVALID, "--conf-thres %g and --iou-thres %g, expected 0 to 1",
                        c->conf, c->iou);
     if (c->threads > 0) pq_ctx_set_threads(ctx, (int)c->threads);
-    pq_status st = cli_is_pqe(path) ? load_pqe(ctx, m, path, c) : load_folded(ctx, m, path, c);
-    if (st != PQ_OK) return st;
-    m->has_head = pq_head_detect(ctx, &m->head, m->graph) == PQ_OK;
-    if (!m->has_head) return PQ_OK;
-    if (c->conf >= 0) m->head.conf = c->conf;
-    if (c->iou >= 0) m->head.iou = c->iou;
-    if (c->max_det > 0) m->head.max_det = (int)c->max_det;
-    pq_head_prep(&m->prep, &m->head);
-    return PQ_OK;
+    PQ_TRY(find_sidecar(ctx, m, c));
+    if (m->sidecar && m->sidecar->h) h = m->sidecar->h, w = m->sidecar->w;
+    if (c->img_size) PQ_TRY(cli_parse_size(ctx, c->img_size, &h, &w));
+    PQ_TRY(cli_is_pqe(path) ? load_pqe(ctx, m, path, c, h, w) : load_folded(ctx, m, path, c, h, w));
+    st = find_head(ctx, m, c);
+out:
+    return st;
 }
 
 pq_status cli_model_load(pq_ctx *ctx, cli_model *m, const char *path, const cli_common *c)
@@ -125,6 +212,10 @@ void cli_model_clear(cli_model *m)
 {
     pq_graph_free(m->graph);
     pq_plan_free(m->plan);
+    for (int i = 0; m->class_name && i < m->head.n_classes; i++) pq_free(m->class_name[i]);
+    pq_free(m->class_name);
+    pq_free(m->class_map);
+    pq_sidecar_free(m->sidecar);
     memset(m, 0, sizeof *m);
 }
 
@@ -194,7 +285,7 @@ static pq_status images_for_calibration(pq_ctx *ctx, pq_dataset **out, const cli
         return pq_fail(ctx, PQ_E_INVALID, "int8 needs ranges: give --calib-data or --ranges");
     if (c->calib_images < 1)
         return pq_fail(ctx, PQ_E_INVALID, "--calib-images 0, expected at least 1");
-    pq_status st = cli_need_head(ctx, m);
+    pq_status st = m->prep.h < 1 ? cli_need_head(ctx, m) : PQ_OK; /* no image to give it */
     if (st == PQ_OK) st = calibration_images(ctx, out, c);
     return st == PQ_OK && eval ? say_overlap(ctx, *out, eval) : st;
 }
@@ -214,6 +305,14 @@ pq_status cli_ranges(pq_ctx *ctx, pq_ranges **out, const cli_model *m, const cli
     PQ_TRY(pq_calibrate(ctx, out, engine, m->graph, images, &m->prep, &opts));
 out:
     pq_dataset_free(images);
+    return st;
+}
+
+pq_status cli_try_writing(pq_ctx *ctx, const char *path)
+{
+    pq_out f;
+    const pq_status st = pq_out_open(ctx, &f, path);
+    if (st == PQ_OK) pq_out_abort(&f);
     return st;
 }
 
@@ -295,8 +394,8 @@ pq_status cli_calibrate(pq_ctx *ctx, cli_calibration *out, const cli_model *m, c
     PQ_TRY(pq_calibrator_parse(ctx, &o.calibrate.calibrator, c->calibrator));
     PQ_TRY(images_for_calibration(ctx, &images, m, c, eval));
     PQ_TRY(pq_engine_find(ctx, &own, strcmp(c->engine, "ref") == 0 ? "ref" : "cpu"));
-    st = pq_correct(ctx, &out->corrections, &out->ranges, own, m->graph, images, &m->prep, &m->head,
-                    &o);
+    st = pq_correct(ctx, &out->corrections, &out->ranges, own, m->graph, images, &m->prep,
+                    m->has_head ? &m->head : NULL, &o);
 out:
     pq_dataset_free(images);
     if (st != PQ_OK) cli_calibration_clear(out);
@@ -313,7 +412,7 @@ pq_status cli_scheme(pq_ctx *ctx, pq_scheme *out, const cli_common *c, const pq_
         return PQ_OK;
     }
     pq_status st = engine->probe(ctx, &info);
-    *out = st == PQ_OK ? info.scheme : PQ_SCHEME_S8;
+    if (st == PQ_OK) *out = info.scheme;
     return st;
 }
 
@@ -323,15 +422,23 @@ static pq_status int8_plan(pq_ctx *ctx, pq_plan **out, const cli_model *m, const
 {
     bool *all = NULL;
     pq_scheme scheme;
+    pq_engine_info info;
     pq_status st;
     const size_t n = pq_graph_quantizable_count(m->graph);
-    if (!calibration->ranges) PQ_TRY(cli_calibrate(ctx, calibration, m, c, engine, eval, NULL));
+    PQ_TRY(engine->probe(ctx, &info)); /* a missing engine is said before calibrating */
     PQ_TRY(cli_scheme(ctx, &scheme, c, engine));
+    if (!calibration->ranges) PQ_TRY(cli_calibrate(ctx, calibration, m, c, engine, eval, NULL));
     PQ_TRY(pq_alloc(ctx, &all, n, 1));
     memset(all, 1, n);
     PQ_TRY(pq_plan_make(ctx, out, m->graph, calibration->ranges, all, scheme, PQ_PREC_FP32));
+    if (info.rounds_outputs || c->rounds_outputs)
+        PQ_TRY(pq_plan_round_outputs(ctx, *out, m->graph, calibration->ranges));
     st = pq_correct_plan(ctx, *out, calibration->corrections, m->graph);
 out:
+    if (st != PQ_OK) {
+        pq_plan_free(*out);
+        *out = NULL;
+    }
     pq_free(all);
     return st;
 }
@@ -362,9 +469,23 @@ pq_status cli_data_load(pq_ctx *ctx, cli_data *d, const cli_common *c)
     return st == PQ_OK ? pq_dataset_from_coco(ctx, &d->images, d->coco, c->data, 0) : st;
 }
 
+pq_status cli_data_for(pq_ctx *ctx, cli_data *d, cli_model *m, const cli_common *c)
+{
+    memset(d, 0, sizeof *d);
+    if (m->has_head) {
+        const pq_status st = cli_data_load(ctx, d, c);
+        return st == PQ_OK ? cli_match_classes(ctx, m, d->coco) : st;
+    }
+    if (m->prep.h < 1) return cli_need_head(ctx, m);
+    pq_log(ctx, PQ_LOG_WARN, "model",
+           "the head is not known: what is measured is the error of the outputs (1 - noise / "
+           "signal in place of AP), with pixels / 255 as input; a sidecar can say better");
+    return pq_dataset_from_folder(ctx, &d->images, c->data, 0);
+}
+
 int cli_need_data(const char *command, const cli_common *c)
 {
-    if (!c->data || !c->ann) return cli_usage(command, "--data and --ann are needed");
+    if (!c->data) return cli_usage(command, "--data and --ann are needed");
     if (!c->calib_data && !c->ranges)
         return cli_usage(command, "int8 needs --calib-data or --ranges");
     return -1;
@@ -377,20 +498,31 @@ void cli_data_clear(cli_data *d)
     memset(d, 0, sizeof *d);
 }
 
-pq_status cli_evaluate(pq_ctx *ctx, pq_figures *out, const cli_model *m, const pq_plan *plan,
-                       const pq_engine *engine, const cli_data *d, const cli_common *c)
+pq_status cli_match(pq_ctx *ctx, pq_eval_matches **out, const cli_model *m, const pq_plan *plan,
+                    const pq_engine *engine, const cli_data *d, const cli_common *c)
 {
     const pq_compile_opts opts = {.threads = (int)c->threads, .min_score = (float)m->head.conf};
     pq_session *s = NULL;
     pq_detections list = {0};
     pq_status st;
+    *out = NULL;
     PQ_TRY(cli_need_head(ctx, m));
     PQ_TRY(pq_compile(ctx, &s, engine, m->graph, plan, &opts));
     PQ_TRY(pq_detect_dataset(ctx, &list, s, d->images, &m->prep, &m->head, "evaluate"));
-    st = pq_evaluate(ctx, out, d->coco, list.at, list.n);
+    st = pq_eval_match(ctx, out, d->coco, list.at, list.n, NULL, 0);
 out:
     pq_session_free(s);
     pq_detections_clear(&list);
+    return st;
+}
+
+pq_status cli_evaluate(pq_ctx *ctx, pq_figures *out, const cli_model *m, const pq_plan *plan,
+                       const pq_engine *engine, const cli_data *d, const cli_common *c)
+{
+    pq_eval_matches *found;
+    pq_status st = cli_match(ctx, &found, m, plan, engine, d, c);
+    if (st == PQ_OK) st = pq_eval_accumulate(ctx, out, NULL, found, NULL);
+    pq_eval_free(found);
     return st;
 }
 

@@ -10,18 +10,17 @@
 
 #include "base/file.h"
 #include "base/mem.h"
+#include "cli/audit.h"
 #include "export/calib_pth.h"
 
 /* Hours of measuring must not end at a folder that cannot be written. */
 static pq_status check_writable(pq_ctx *ctx, const char *folder)
 {
     char *path = NULL;
-    pq_out f;
     pq_status st = pq_dir_make(ctx, folder);
     if (st != PQ_OK) return st;
     st = pq_path_join(ctx, &path, folder, ".pquant");
-    if (st == PQ_OK) st = pq_out_open(ctx, &f, path);
-    if (st == PQ_OK) pq_out_abort(&f);
+    if (st == PQ_OK) st = cli_try_writing(ctx, path);
     pq_free(path);
     return st;
 }
@@ -40,8 +39,7 @@ pq_status cli_work_open(pq_ctx *ctx, cli_work *w, const char *model, const cli_c
     PQ_TRY(pq_strdup(ctx, &w->out, out));
     PQ_TRY(pq_path_join(ctx, &w->journal, out, "sensitivity.jsonl"));
     PQ_TRY(cli_model_load(ctx, &w->model, model, c));
-    PQ_TRY(cli_need_head(ctx, &w->model));
-    PQ_TRY(cli_data_load(ctx, &w->data, c));
+    PQ_TRY(cli_data_for(ctx, &w->data, &w->model, c));
     PQ_TRY(pq_path_join(ctx, &journal, out, "corrections.journal"));
     PQ_TRY(cli_calibrate(ctx, &w->calibration, &w->model, c, w->engine, w->data.images, journal));
     PQ_TRY(pq_path_join(ctx, &path, out, "ranges.json"));
@@ -55,7 +53,7 @@ pq_status cli_work_open(pq_ctx *ctx, cli_work *w, const char *model, const cli_c
                              .data = w->data.images,
                              .coco = w->data.coco,
                              .prep = &w->model.prep,
-                             .head = &w->model.head,
+                             .head = w->model.has_head ? &w->model.head : NULL,
                              .threads = (int)c->threads,
                              .journal = w->journal};
     st = pq_meter_new(ctx, &w->meter, &o);
@@ -233,10 +231,14 @@ cJSON *cli_run_json(const cli_work *w, const cli_outcome *o)
         ok = cJSON_AddNumberToObject(doc, "max_drop", o->max_drop * 100) != NULL;
     if (ok && o->max_latency > 0)
         ok = cJSON_AddNumberToObject(doc, "max_latency_ms", o->max_latency) != NULL;
-    ok = ok && cJSON_AddStringToObject(doc, "annotations", w->c->ann) &&
+    ok = ok &&
+         (w->data.coco
+              ? cJSON_AddStringToObject(doc, "annotations", w->c->ann)
+              : cJSON_AddStringToObject(doc, "score", "1 - noise / signal of the outputs")) &&
          cJSON_AddStringToObject(doc, "resize", "OpenCV INTER_LINEAR, 8 bits") &&
          cJSON_AddStringToObject(doc, "jpeg", "libjpeg-turbo, accurate DCT") &&
-         add_operators(doc, w, o) && add_images(doc, "images", w->data.images);
+         (!o->audit || cli_add_audit(doc, o->audit)) && add_operators(doc, w, o) &&
+         add_images(doc, "images", w->data.images);
     if (ok) return doc;
     cJSON_Delete(doc);
     return NULL;

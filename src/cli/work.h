@@ -52,6 +52,7 @@ typedef struct cli_outcome {
     const cli_row *row;
     size_t n_rows;
     int status;
+    const pq_audit *audit; /* of the plan that was chosen; NULL: the engine gives no account */
 } cli_outcome;
 /** The run as a JSON document: versions, hashes, image lists, machine, results. NULL without
  * memory. */

@@ -37,13 +37,15 @@ pq_status pq_spots_new(pq_ctx *ctx, pq_spots *out, const pq_engine *engine, cons
     pq_tensor *y = NULL;
     pq_detections list = {0};
     pq_batch batch;
-    pq_head h = *head;
+    pq_head h;
     pq_status st;
     const int64_t id = 0;
     *out = (pq_spots){.n_images = data->n};
-    h.conf = fmax(h.conf, 0.05); /* of less there is no end */
     PQ_TRY(pq_alloc(ctx, &out->box, data->n, sizeof *out->box));
     PQ_TRY(pq_alloc(ctx, &out->n_boxes, data->n, sizeof *out->n_boxes));
+    if (!head) goto out;
+    h = *head;
+    h.conf = fmax(h.conf, 0.05); /* of less there is no end */
     PQ_TRY(pq_plan_float(ctx, &plan, g, PQ_PREC_FP32));
     PQ_TRY(pq_compile(ctx, &session, engine, g, plan, NULL));
     PQ_TRY(pq_session_outputs(ctx, &y, session));

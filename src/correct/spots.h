@@ -19,8 +19,8 @@ typedef struct pq_spots {
     size_t *n_boxes;
 } pq_spots;
 
-/** Run the float network and keep what it finds. Memory: pq_spots_clear. Errors: those of running
- *  and decoding. */
+/** Run the float network and keep what it finds; head NULL: nothing. Memory: pq_spots_clear.
+ * Errors: those of running and decoding. */
 PQ_MUST_USE pq_status pq_spots_new(pq_ctx *ctx, pq_spots *out, const pq_engine *engine,
                                    const pq_graph *g, const pq_dataset *data, const pq_prep *prep,
                                    const pq_head *head);

@@ -11,7 +11,7 @@
 #include "base/mem.h"
 
 typedef struct slot {
-    pq_tensor input;       /* [batch, 3, h, w] */
+    pq_tensor input;       /* [batch, channels, h, w] */
     pq_geometry *geometry; /* [batch] */
     size_t done;           /* images of the batch now in it that are decoded */
 } slot;
@@ -43,7 +43,8 @@ static pq_status decode(pq_ctx *ctx, pq_loader *l, size_t item)
 {
     pq_image img = {0};
     slot *s = &l->slot[item / l->batch % l->ring];
-    const size_t at = item % l->batch, n = 3 * (size_t)l->prep.h * (size_t)l->prep.w;
+    const size_t at = item % l->batch,
+                 n = (size_t)pq_prep_channels(&l->prep) * (size_t)l->prep.h * (size_t)l->prep.w;
     pq_status st = pq_image_load(ctx, &img, l->data->sample[item].path);
     if (st != PQ_OK) return st;
     st = pq_preprocess(ctx, (float *)pq_tensor_data(&s->input) + at * n, &s->geometry[at], &img,
@@ -91,7 +92,8 @@ static void *work(void *arg)
 static pq_status make_ring(pq_ctx *ctx, pq_loader *l)
 {
     pq_status st;
-    const pq_shape shape = PQ_SHAPE((int64_t)l->batch, 3, l->prep.h, l->prep.w);
+    const pq_shape shape =
+        PQ_SHAPE((int64_t)l->batch, pq_prep_channels(&l->prep), l->prep.h, l->prep.w);
     PQ_TRY(pq_alloc(ctx, &l->slot, l->ring, sizeof *l->slot));
     for (size_t i = 0; i < l->ring; i++) {
         PQ_TRY(pq_tensor_new(ctx, &l->slot[i].input, PQ_F32, &shape));
@@ -173,7 +175,8 @@ pq_status pq_loader_next(pq_ctx *ctx, pq_batch *out, pq_loader *l)
     pthread_mutex_unlock(&l->lock);
     if (st != PQ_OK) return pq_merge_error(ctx, l->error, st);
     if (n < l->batch) { /* this slot held an earlier batch */
-        const size_t one = (size_t)l->prep.h * (size_t)l->prep.w * 3;
+        const size_t one =
+            (size_t)l->prep.h * (size_t)l->prep.w * (size_t)pq_prep_channels(&l->prep);
         memset((float *)pq_tensor_data(&s->input) + n * one, 0,
                (l->batch - n) * one * sizeof(float));
     }

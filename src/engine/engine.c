@@ -7,7 +7,8 @@
 #include "engine/engines.h"
 #include "engine/program.h"
 
-static const pq_engine *const engines[] = {&pq_engine_cpu, &pq_engine_ref, NULL};
+static const pq_engine *const engines[] = {&pq_engine_cpu, &pq_engine_ref, &pq_engine_openvino,
+                                           &pq_engine_onnxruntime, NULL};
 
 const pq_engine *const *pq_engines(void) { return engines; }
 
@@ -26,6 +27,25 @@ pq_status pq_engine_find(pq_ctx *ctx, const pq_engine **out, const char *name)
     return pq_fail(ctx, PQ_E_INVALID, "engine '%s', expected one of %s", name, known);
 }
 
+/* What no engine takes: images come as floats, convolutions have weights. */
+static pq_status check_graph(pq_ctx *ctx, const pq_graph *g)
+{
+    for (size_t i = 0; i < g->n_inputs; i++) {
+        const pq_value *v = &g->value[g->input[i]];
+        if (v->dtype != PQ_F32)
+            return pq_fail(ctx, PQ_E_UNSUPPORTED, "input '%s' is %s, expected float32", v->name,
+                           pq_dtype_name(v->dtype));
+    }
+    for (size_t i = 0; i < g->n_nodes; i++) {
+        const pq_node *n = &g->node[i];
+        if (!n->dead && (n->op == PQ_OP_CONV || n->op == PQ_OP_CONV_TRANSPOSE) &&
+            !pq_in(g, n, 1)->data)
+            return pq_fail(ctx, PQ_E_UNSUPPORTED, "node '%s' (%s): weights are not constant",
+                           n->name, pq_op_name(n->op));
+    }
+    return PQ_OK;
+}
+
 pq_status pq_compile(pq_ctx *ctx, pq_session **out, const pq_engine *engine, const pq_graph *g,
                      const pq_plan *plan, const pq_compile_opts *opts)
 {
@@ -36,7 +56,9 @@ pq_status pq_compile(pq_ctx *ctx, pq_session **out, const pq_engine *engine, con
     if (engine->abi != PQ_ENGINE_ABI)
         return pq_fail(ctx, PQ_E_INVALID, "engine interface version %u, expected %u", engine->abi,
                        PQ_ENGINE_ABI);
-    pq_status st = pq_plan_bind(ctx, &b, plan, g);
+    pq_status st = check_graph(ctx, g);
+    if (st != PQ_OK) return st;
+    st = pq_plan_bind(ctx, &b, plan, g);
     for (size_t i = 0; st == PQ_OK && i < g->n_nodes; i++)
         if (!g->node[i].dead && !engine->accepts(g, &g->node[i], b.precision[i], &why))
             st = pq_fail(ctx, PQ_E_UNSUPPORTED,

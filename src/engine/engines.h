@@ -1,4 +1,4 @@
-/** @file engines.h  The engines built into the library. */
+/** @file engines.h  The engines that the library knows. */
 #ifndef PQ_ENGINE_ENGINES_H
 #define PQ_ENGINE_ENGINES_H
 
@@ -6,5 +6,8 @@
 
 extern const pq_engine pq_engine_cpu;
 extern const pq_engine pq_engine_ref;
+/** Of libraries opened at run time. */
+extern const pq_engine pq_engine_onnxruntime;
+extern const pq_engine pq_engine_openvino;
 
 #endif

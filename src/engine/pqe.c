@@ -190,6 +190,7 @@ static pq_status add_plan(writer *w, cJSON *header)
     bool ok = cJSON_AddStringToObject(o, "graph_hash", p->graph_hash) &&
               cJSON_AddStringToObject(o, "scheme", p->scheme == PQ_SCHEME_U8 ? "u8" : "s8") &&
               cJSON_AddStringToObject(o, "base", pq_precision_name(p->base)) &&
+              (!p->rounds_outputs || cJSON_AddTrueToObject(o, "rounds_outputs")) &&
               (list = cJSON_AddArrayToObject(o, "tensors")) != NULL;
     for (size_t i = 0; ok && i < w->g->n_values; i++) {
         const pq_plan_tensor *t = w->b.tensor[i];

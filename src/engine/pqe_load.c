@@ -526,6 +526,7 @@ static pq_status read_plan(reader *r, const cJSON *header)
     PQ_TRY(pq_precision_parse(r->ctx, &p, base));
     PQ_TRY(pq_plan_float(r->ctx, &r->plan, r->g, p));
     r->plan->scheme = strcmp(scheme, "u8") == 0 ? PQ_SCHEME_U8 : PQ_SCHEME_S8;
+    r->plan->rounds_outputs = cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(o, "rounds_outputs"));
     for (size_t i = 0; i < r->g->n_nodes; i++)
         if (r->plan->node[i].quantizable) r->plan->node[i].precision = r->precision[i];
     PQ_TRY(pq_alloc(r->ctx, &r->plan->tensor, (size_t)cJSON_GetArraySize(list),

@@ -235,10 +235,15 @@ static pq_status need_input(lowering *l, pq_slot_id *out, pq_node_id i, int k, b
     *out = PQ_NONE;
     if (v == PQ_NONE) return PQ_OK;
     const pq_plan_tensor *t = l->b.tensor[v];
+    /* Beginnings, sizes and the like stand beside the data of what moves it: never quantized. */
+    if (l->g->value[v].dtype != PQ_F32 || (k > 0 && pq_node_moves(n))) {
+        want = real_slot(l, v, PQ_F32);
+        return need(l, out, &want);
+    }
     if (pq_reads_quantized(&l->b, i, k)) {
         want = quantized_slot(l, v, t);
         if (!integers) {
-            want = real_slot(l, v, PQ_F32);
+            want = real_slot(l, v, real_dtype(l, i));
             want.form = PQ_FORM_DEQUANTIZED;
         } else if (l->b.int8[i] &&
                    pq_node_moves(n)) { /* on the output's grid, so that bytes just move */
@@ -277,12 +282,12 @@ static pq_status emit_weighted(lowering *l, pq_node_id conv, pq_node_id add)
     pq_slot_id in, residual = PQ_NONE, out;
     pq_step *step;
     pq_status st;
-    PQ_TRY(need_input(l, &in, conv, 0, true));
+    const bool int8 = l->b.int8[conv];
+    PQ_TRY(need_input(l, &in, conv, 0, int8));
     if (add != PQ_NONE) {
         int other = g->node[add].in[0] == c->out[0] ? 1 : 0;
-        PQ_TRY(need_input(l, &residual, add, other, true));
+        PQ_TRY(need_input(l, &residual, add, other, int8 && l->b.int8[add]));
     }
-    const bool int8 = l->b.int8[conv];
     pq_slot s = output_slot(l, add == PQ_NONE ? conv : add, result, int8);
     if (int8 && s.form == PQ_FORM_REAL && s.dtype == PQ_BF16 && residual != PQ_NONE)
         s.dtype = PQ_F32;
@@ -371,7 +376,7 @@ static void find_lifetimes(pq_program *p)
     for (size_t k = 0; k < p->graph->n_outputs; k++)
         for (size_t i = 0; i < p->n_slots; i++)
             if (p->slot[i].value == p->graph->output[k] && p->slot[i].form == PQ_FORM_REAL &&
-                p->slot[i].dtype == PQ_F32)
+                (p->slot[i].dtype == PQ_F32 || p->graph->value[p->slot[i].value].dtype != PQ_F32))
                 p->slot[i].last = (int)p->n_steps;
 }
 

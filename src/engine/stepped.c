@@ -1,9 +1,11 @@
 /* Sessions of our own engines: running steps, and states between them. */
 #include "engine/stepped.h"
 
+#include <math.h>
 #include <string.h>
 
 #include "base/mem.h"
+#include "graph/eval.h"
 
 pq_status pq_stepped_init(pq_ctx *ctx, pq_stepped *s, const pq_engine *engine, const pq_graph *g,
                           const pq_plan *plan, const pq_compile_opts *opts)
@@ -78,6 +80,12 @@ static bool is_output_slot(const pq_slot *s, pq_value_id v)
     return s->value == v && s->form == PQ_FORM_REAL && s->dtype == PQ_F32;
 }
 
+/* Integers and truth values leave the network as floats. */
+static bool is_integer_output(const pq_program *p, const pq_slot *s, pq_value_id v)
+{
+    return s->value == v && s->form == PQ_FORM_REAL && p->graph->value[v].dtype != PQ_F32;
+}
+
 void pq_stepped_bind(pq_stepped *s, const pq_tensor *in, pq_tensor *out)
 {
     const pq_program *p = s->program;
@@ -126,9 +134,23 @@ static void copy_output(float *dst, const float *src, const pq_shape *s, bool ch
         memcpy(dst, src, n * sizeof *dst);
         return;
     }
-    const size_t c = (size_t)s->dim[1], area = (size_t)(s->dim[2] * s->dim[3]);
+    const size_t c = (size_t)s->dim[1];
+    const size_t area = (size_t)(s->dim[2] * (s->rank == 4 ? s->dim[3] : 1));
     for (size_t i = 0; i < n; i++)
         dst[i] = src[(i / area / c * area + i % area) * c + i / area % c];
+}
+
+static void copy_integers(float *dst, const pq_slot *slot, void *src)
+{
+    const size_t n = (size_t)pq_shape_count(&slot->shape);
+    const bool has_absent = slot->dtype == PQ_S64 || slot->dtype == PQ_S32;
+    for (size_t i = 0; i < n; i++) {
+        const int64_t wide = slot->dtype == PQ_S64 ? ((const int64_t *)src)[i] : 0;
+        const int32_t narrow = slot->dtype == PQ_S32 ? ((const int32_t *)src)[i] : 0;
+        dst[i] = has_absent && (wide == PQ_ABSENT || narrow == PQ_ABSENT_32)
+                     ? NAN
+                     : (float)pq_element(slot->dtype, src, i);
+    }
 }
 
 /* An output stored NHWC, or that is an input of the network, or an output twice, is copied at the
@@ -137,11 +159,15 @@ static void copy_outputs(pq_stepped *s, pq_tensor *out)
 {
     const pq_program *p = s->program;
     for (size_t k = 0; k < p->graph->n_outputs; k++)
-        for (size_t i = 0; i < p->n_slots; i++)
-            if (is_output_slot(&p->slot[i], p->graph->output[k]) &&
-                s->ptr[i] != pq_tensor_data(&out[k]))
-                copy_output(pq_tensor_data(&out[k]), s->ptr[i], &p->slot[i].shape,
-                            s->channels_last(s, &p->slot[i]));
+        for (size_t i = 0; i < p->n_slots; i++) {
+            const pq_slot *slot = &p->slot[i];
+            if (is_integer_output(p, slot, p->graph->output[k]))
+                copy_integers(pq_tensor_data(&out[k]), slot, s->ptr[i]);
+            else if (is_output_slot(slot, p->graph->output[k]) &&
+                     s->ptr[i] != pq_tensor_data(&out[k]))
+                copy_output(pq_tensor_data(&out[k]), s->ptr[i], &slot->shape,
+                            s->channels_last(s, slot));
+        }
 }
 
 pq_status pq_stepped_run(pq_ctx *ctx, pq_session *session, const pq_tensor *in, size_t n_in,

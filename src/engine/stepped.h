@@ -21,7 +21,7 @@ struct pq_stepped {
     pq_status (*run_step)(pq_ctx *ctx, pq_stepped *s, size_t step);
     /** Bytes a slot takes in this engine's layout. */
     size_t (*slot_bytes)(const pq_stepped *s, const pq_slot *slot);
-    /** Rank 4: stored NHWC? */
+    /** Stored NHWC (rank 4), or [n, l, c] (rank 3)? */
     bool (*channels_last)(const pq_stepped *s, const pq_slot *slot);
     /** May be NULL. Runs before the first step, inputs bound. */
     pq_status (*begin)(pq_ctx *ctx, pq_stepped *s);

@@ -92,8 +92,7 @@ static bool pair_is_read(const pq_onnx_writer *w, pq_value_id v)
 {
     for (size_t i = 0; i < w->g->n_nodes; i++)
         for (int k = 0; !w->g->node[i].dead && k < w->g->node[i].n_in; k++)
-            if (w->g->node[i].in[k] == v && pq_reads_quantized(&w->bind, (pq_node_id)i, k))
-                return true;
+            if (w->g->node[i].in[k] == v && pq_onnx_reads_pair(w, (pq_node_id)i, k)) return true;
     return false;
 }
 
@@ -120,7 +119,7 @@ static pq_status write_nodes(pq_onnx_writer *w)
     pq_status st = PQ_OK;
     for (size_t i = 0; i < w->g->n_nodes; i++) {
         const pq_node *n = &w->g->node[i];
-        if (n->dead) continue;
+        if (n->dead || w->folded[i]) continue;
         PQ_TRY(pq_onnx_write_node(w, (pq_node_id)i));
         for (int k = 0; k < n->n_out; k++) {
             const pq_value_id v = n->out[k];
@@ -140,7 +139,8 @@ out:
     return st;
 }
 
-/* Inputs or outputs of the model, always of the graph's own dtype. */
+/* Inputs or outputs of the model, always of the graph's own dtype. An output whose rows are counted
+ * while it runs has open sizes. */
 static pq_status value_infos(pq_onnx_writer *w, Onnx__ValueInfoProto ***out, const pq_value_id *ids,
                              size_t n)
 {
@@ -152,8 +152,12 @@ static pq_status value_infos(pq_onnx_writer *w, Onnx__ValueInfoProto ***out, con
         Onnx__TensorShapeProto__Dimension dim[PQ_MAX_RANK], *dims[PQ_MAX_RANK];
     } * p;
     pq_onnx_writer wide = *w; /* for its type table: float32 stays float32 */
+    bool *absent;
     wide.fp16 = false;
-    pq_status st = pq_arena_alloc(w->ctx, w->arena, out, n, sizeof **out);
+    pq_status st = pq_arena_alloc(w->ctx, w->arena, &absent, w->g->n_values, sizeof *absent);
+    if (st != PQ_OK) return st;
+    pq_graph_mark_absent(w->g, absent);
+    st = pq_arena_alloc(w->ctx, w->arena, out, n, sizeof **out);
     if (st == PQ_OK) st = pq_arena_alloc(w->ctx, w->arena, &p, n, sizeof *p);
     if (st != PQ_OK) return st;
     for (size_t i = 0; i < n; i++, p++) {
@@ -164,9 +168,10 @@ static pq_status value_infos(pq_onnx_writer *w, Onnx__ValueInfoProto ***out, con
         onnx__tensor_shape_proto__init(&p->shape);
         for (int k = 0; k < v->shape.rank; k++) {
             onnx__tensor_shape_proto__dimension__init(&p->dim[k]);
+            p->dims[k] = &p->dim[k];
+            if (absent[ids[i]]) continue;
             p->dim[k].value_case = ONNX__TENSOR_SHAPE_PROTO__DIMENSION__VALUE_DIM_VALUE;
             p->dim[k].dim_value = v->shape.dim[k];
-            p->dims[k] = &p->dim[k];
         }
         p->shape.dim = p->dims;
         p->shape.n_dim = (size_t)v->shape.rank;
@@ -274,6 +279,9 @@ pq_status pq_export_onnx(pq_ctx *ctx, pq_buf **out, const pq_graph *g, const pq_
     PQ_TRY(pq_alloc(ctx, &w.name, g->n_values, sizeof *w.name));
     PQ_TRY(pq_alloc(ctx, &w.dequant, g->n_values, sizeof *w.dequant));
     PQ_TRY(pq_alloc(ctx, &w.weight_axis, g->n_values, sizeof *w.weight_axis));
+    PQ_TRY(pq_alloc(ctx, &w.late, g->n_nodes, 1));
+    PQ_TRY(pq_alloc(ctx, &w.folded, g->n_nodes, 1));
+    pq_onnx_choose_forms(&w);
     st = write_model(&w, out, plan, opts);
 out:
     pq_binding_clear(&w.bind);
@@ -284,6 +292,8 @@ out:
     pq_free(w.name);
     pq_free(w.dequant);
     pq_free(w.weight_axis);
+    pq_free(w.late);
+    pq_free(w.folded);
     pq_arena_free(w.arena);
     return pq_prefix(ctx, st, "export");
 }

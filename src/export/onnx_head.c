@@ -17,6 +17,8 @@ pq_status pq_onnx_write_focus(pq_onnx_writer *w, pq_node_id id)
     const char *in, *part[4];
     Onnx__NodeProto *concat;
     PQ_TRY(pq_onnx_input(w, &in, id, 0));
+    if (w->target == PQ_TARGET_ONNXRUNTIME && w->bind.int8[id] && !w->bind.tensor[n->in[0]])
+        PQ_TRY(pq_onnx_pair_of(w, &in, n->name, in, w->bind.tensor[n->out[0]]));
     for (int k = 0; k < 4; k++) {
         const int64_t begin[4] = {0, 0, k & 1, k >> 1};
         PQ_TRY(pq_onnx_value_name(w, &part[k], n->name, what[k]));

@@ -18,6 +18,16 @@ static int channel_axis(const pq_node *n, const pq_shape *weights)
     }
 }
 
+/* What a convolution reads that takes in a Focus: the Focus's input, on its result's grid. */
+static pq_status focus_input(pq_onnx_writer *w, const char **out, const pq_node *focus,
+                             bool quantized)
+{
+    const pq_value_id y = focus->out[0];
+    *out = w->name[focus->in[0]];
+    if (!quantized) return PQ_OK;
+    return pq_onnx_pair_of(w, out, w->g->value[y].name, *out, w->bind.tensor[y]);
+}
+
 pq_status pq_onnx_input(pq_onnx_writer *w, const char **out, pq_node_id id, int i)
 {
     const pq_node *n = &w->g->node[id];
@@ -30,7 +40,9 @@ pq_status pq_onnx_input(pq_onnx_writer *w, const char **out, pq_node_id id, int 
         pq_status st = pq_onnx_constant_init(w, n->in[i]);
         if (st != PQ_OK) return st;
     }
-    *out = pq_reads_quantized(&w->bind, id, i) ? w->dequant[n->in[i]] : w->name[n->in[i]];
+    const pq_node *focus = i == 0 ? pq_onnx_folded_focus(w, id) : NULL;
+    if (focus) return focus_input(w, out, focus, pq_reads_quantized(&w->bind, id, 0));
+    *out = pq_onnx_reads_pair(w, id, i) ? w->dequant[n->in[i]] : w->name[n->in[i]];
     return PQ_OK;
 }
 
@@ -128,6 +140,8 @@ pq_status pq_onnx_write_slice(pq_onnx_writer *w, const char *base, const char *w
         from[count] = begin[i];
         to[count] = n[i] ? begin[i] + (n[i] - 1) * step[i] + (step[i] > 0 ? 1 : -1) : begin[i];
         if (n[i] && to[count] < 0) to[count] = INT64_MIN; /* -1 would mean the last element */
+        /* To the end, whatever that is: another input size must not be cut off unnoticed. */
+        if (n[i] && step[i] > 0 && begin[i] + n[i] * step[i] >= x->dim[i]) to[count] = INT64_MAX;
         axes[count] = i;
         steps[count++] = step[i];
     }
@@ -262,8 +276,16 @@ static pq_status put_fill_value(pq_onnx_writer *w, Onnx__NodeProto *node, const 
 static pq_status put_window(pq_onnx_writer *w, Onnx__NodeProto *node, const pq_node *n)
 {
     pq_status st;
-    const pq_window *a = &n->attr.window;
+    pq_window wide = n->attr.window;
+    const pq_window *a = &wide;
     const bool conv = n->op == PQ_OP_CONV || n->op == PQ_OP_CONV_TRANSPOSE;
+    if (pq_onnx_folded_focus(w, (pq_node_id)(n - w->g->node))) {
+        for (int i = 0; i < 4; i++) wide.pad[i] *= 2;
+        for (int i = 0; i < 2; i++) {
+            wide.kernel[i] *= 2;
+            wide.stride[i] *= 2;
+        }
+    }
     PQ_TRY(pq_onnx_put_ints(w, node, "kernel_shape", a->kernel, 2));
     PQ_TRY(pq_onnx_put_ints(w, node, "strides", a->stride, 2));
     PQ_TRY(pq_onnx_put_ints(w, node, "pads", a->pad, 4));
@@ -295,8 +317,23 @@ static pq_status put_attributes(pq_onnx_writer *w, Onnx__NodeProto *node, const 
         return st == PQ_OK ? pq_onnx_put_int(w, node, "transB", a->trans_b) : st;
     case PQ_OP_BATCH_NORM: return pq_onnx_put_float(w, node, "epsilon", a->eps);
     case PQ_OP_CAST: return pq_onnx_put_int(w, node, "to", pq_onnx_type(w, a->to));
+    case PQ_OP_ELU: return pq_onnx_put_float(w, node, "alpha", a->alpha);
+    case PQ_OP_MOD: return pq_onnx_put_int(w, node, "fmod", a->fmod);
+    case PQ_OP_GATHER_ND: return pq_onnx_put_int(w, node, "batch_dims", a->batch_dims);
+    case PQ_OP_NON_MAX_SUPPRESSION: return pq_onnx_put_int(w, node, "center_point_box", a->center);
+    case PQ_OP_ARG_MAX:
+    case PQ_OP_ARG_MIN:
+        st = pq_onnx_put_int(w, node, "axis", a->axis);
+        if (st == PQ_OK) st = pq_onnx_put_int(w, node, "keepdims", a->keepdims);
+        return st == PQ_OK && a->last ? pq_onnx_put_int(w, node, "select_last_index", 1) : st;
+    case PQ_OP_TOP_K:
+        st = pq_onnx_put_int(w, node, "axis", a->axis);
+        return st == PQ_OK ? pq_onnx_put_int(w, node, "largest", a->largest) : st;
     case PQ_OP_CONCAT:
     case PQ_OP_SOFTMAX:
+    case PQ_OP_LOG_SOFTMAX:
+    case PQ_OP_GATHER_ELEMENTS:
+    case PQ_OP_SCATTER_ELEMENTS:
     case PQ_OP_GATHER:
     case PQ_OP_FLATTEN: return pq_onnx_put_int(w, node, "axis", a->axis);
     case PQ_OP_TRANSPOSE:
@@ -311,10 +348,10 @@ static pq_status write_plain(pq_onnx_writer *w, pq_node_id id, const char *to)
 {
     pq_status st = PQ_OK;
     const pq_node *n = &w->g->node[id];
-    const char *in[64];
+    const char *in[64], *out[2] = {to, n->n_out > 1 ? w->name[n->out[1]] : ""};
     Onnx__NodeProto *node;
     for (int i = 0; i < n->n_in; i++) PQ_TRY(pq_onnx_input(w, &in[i], id, i));
-    PQ_TRY(pq_onnx_add(w, &node, pq_op_name(n->op), n->name, NULL, in, n->n_in, &to, 1));
+    PQ_TRY(pq_onnx_add(w, &node, pq_op_name(n->op), n->name, NULL, in, n->n_in, out, n->n_out));
     st = put_attributes(w, node, n);
 out:
     return st;
@@ -346,7 +383,9 @@ static pq_status write_op(pq_onnx_writer *w, pq_node_id id, const char *to)
     case PQ_OP_SPLIT: return write_split(w, n, in);
     case PQ_OP_REDUCE_SUM:
     case PQ_OP_REDUCE_MEAN:
-    case PQ_OP_REDUCE_MAX: return write_reduce(w, n, in);
+    case PQ_OP_REDUCE_MAX:
+    case PQ_OP_REDUCE_MIN:
+    case PQ_OP_REDUCE_PROD: return write_reduce(w, n, in);
     case PQ_OP_PAD: return write_pad(w, n, in);
     case PQ_OP_RESIZE: return write_resize(w, n, in);
     default: return write_plain(w, id, to);

@@ -13,6 +13,22 @@ static float usable_scale(const pq_onnx_writer *w, float scale)
     return fmaxf(pq_f16_to_f32(pq_f32_to_f16(scale)), 0x1p-24f);
 }
 
+/* Is constant v the weights of a convolution that takes in a Focus? */
+static bool over_focus(const pq_onnx_writer *w, pq_value_id v)
+{
+    for (size_t i = 0; w->g->value[v].shape.rank == 4 && i < w->g->n_nodes; i++) {
+        const pq_node *n = &w->g->node[i];
+        if (!n->dead && n->n_in > 1 && n->in[1] == v && pq_onnx_folded_focus(w, (pq_node_id)i))
+            return true;
+    }
+    return false;
+}
+
+static pq_shape unfolded(const pq_shape *s)
+{
+    return PQ_SHAPE(s->dim[0], s->dim[1] / 4, 2 * s->dim[2], 2 * s->dim[3]);
+}
+
 pq_status pq_onnx_constant_init(pq_onnx_writer *w, pq_value_id v)
 {
     const pq_value *value = &w->g->value[v];
@@ -26,6 +42,15 @@ pq_status pq_onnx_constant_init(pq_onnx_writer *w, pq_value_id v)
         if (st != PQ_OK) return st;
         for (size_t i = 0; i < n; i++) half[i] = pq_f32_to_f16(((const float *)data)[i]);
         data = half;
+    }
+    if (over_focus(w, v)) {
+        const size_t size = w->fp16 ? 2 : 4;
+        const pq_shape shape = unfolded(&value->shape);
+        void *wide;
+        pq_status st = pq_arena_alloc(w->ctx, w->arena, &wide, n, size);
+        if (st != PQ_OK) return st;
+        pq_onnx_unfold_focus(wide, data, &value->shape, size);
+        return pq_onnx_init(w, value->name, pq_onnx_type(w, value->dtype), &shape, wide);
     }
     return pq_onnx_init(w, value->name, pq_onnx_type(w, value->dtype), &value->shape, data);
 }
@@ -62,23 +87,29 @@ out:
     return st;
 }
 
-pq_status pq_onnx_pair(pq_onnx_writer *w, pq_value_id v)
+pq_status pq_onnx_pair_of(pq_onnx_writer *w, const char **out, const char *base, const char *in,
+                          const pq_plan_tensor *t)
 {
     pq_status st;
-    const pq_plan_tensor *t = w->bind.tensor[v];
-    const char *base = w->g->value[v].name, *scale, *zero;
+    const char *scale, *zero;
     const float s = usable_scale(w, t->scale);
     const pq_shape scalar = {0, {0}};
     PQ_TRY(pq_onnx_floats_init(w, &scale, base, "scale", &scalar, &s, false));
     /* Q + 128 in 0..255 is the same number. OpenVINO 2026.4's CPU plugin computes signed
      * activations wrongly: AP 0.589 on DAMO-YOLO-T where ONNX Runtime has 0.914; written so it has
-     * 0.915. */
-    const bool shift = w->target == PQ_TARGET_OPENVINO && t->dtype == PQ_S8;
+     * 0.915. ONNX Runtime leaves signed activations in float. */
+    const bool shift = t->dtype == PQ_S8 &&
+                       (w->target == PQ_TARGET_OPENVINO || w->target == PQ_TARGET_ONNXRUNTIME);
     PQ_TRY(zero_points(w, &zero, base, t->dtype == PQ_U8 || shift ? PQ_ONNX_U8 : PQ_ONNX_S8,
                        &scalar, shift ? t->zero_point + 128 : t->zero_point));
-    st = dequantize(w, &w->dequant[v], base, w->name[v], true, scale, zero, -1);
+    st = dequantize(w, out, base, in, true, scale, zero, -1);
 out:
     return st;
+}
+
+pq_status pq_onnx_pair(pq_onnx_writer *w, pq_value_id v)
+{
+    return pq_onnx_pair_of(w, &w->dequant[v], w->g->value[v].name, w->name[v], w->bind.tensor[v]);
 }
 
 pq_status pq_onnx_int8_weights(pq_onnx_writer *w, const char **out, pq_value_id v, int axis)
@@ -112,9 +143,14 @@ pq_status pq_onnx_int8_weights(pq_onnx_writer *w, const char **out, pq_value_id 
         in = w->name[v];
     } else {
         PQ_TRY(pq_arena_alloc(w->ctx, w->arena, &kept, n, 1));
-        memcpy(kept, q, n);
+        const bool focus = over_focus(w, v);
+        const pq_shape shape = focus ? unfolded(&value->shape) : value->shape;
+        if (focus)
+            pq_onnx_unfold_focus(kept, q, &value->shape, 1);
+        else
+            memcpy(kept, q, n);
         PQ_TRY(pq_onnx_value_name(w, &in, value->name, "int8"));
-        PQ_TRY(pq_onnx_init(w, in, PQ_ONNX_S8, &value->shape, kept));
+        PQ_TRY(pq_onnx_init(w, in, PQ_ONNX_S8, &shape, kept));
     }
     PQ_TRY(dequantize(w, out, value->name, in, w->target == PQ_TARGET_TENSORRT, scale_name, zero,
                       axis));

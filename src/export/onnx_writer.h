@@ -27,6 +27,9 @@ typedef struct pq_onnx_writer {
     const char **name;    /* as float (or integer) tensors inside the network */
     const char **dequant; /* behind its pair */
     int *weight_axis;     /* constants: 1 + the axis that dequant's scales run along */
+    /* what the target runs fast (onnx_target.c) */
+    bool *late;   /* per node: reads x where it might read x^; its result is quantized behind it */
+    bool *folded; /* per node: a Focus that is part of the convolution behind it */
 } pq_onnx_writer;
 
 /** A new node; attributes are added to it with the functions below. in and out are borrowed names
@@ -74,10 +77,23 @@ int pq_onnx_type(const pq_onnx_writer *w, pq_dtype t);
 /** The float data of a constant as the plan corrected it. */
 const void *pq_onnx_const_data(const pq_onnx_writer *w, pq_value_id v);
 
+/** Work out what the target runs fast: late and folded. */
+void pq_onnx_choose_forms(pq_onnx_writer *w);
+/** The Focus that convolution id takes in, or NULL. */
+const pq_node *pq_onnx_folded_focus(const pq_onnx_writer *w, pq_node_id id);
+/** Weights over a Focus's channels [O, 4 C, k, k] as weights over its input's [O, C, 2 k, 2 k];
+ * `size` bytes an element. dst and src do not overlap. */
+void pq_onnx_unfold_focus(void *dst, const void *src, const pq_shape *shape, size_t size);
+/** Does node id read the pair of its input i? */
+bool pq_onnx_reads_pair(const pq_onnx_writer *w, pq_node_id id, int i);
+
 /** Write constant v as an initialiser (onnx_quant.c). */
 PQ_MUST_USE pq_status pq_onnx_constant_init(pq_onnx_writer *w, pq_value_id v);
 /** Quantize and dequantize value v behind its producer. */
 PQ_MUST_USE pq_status pq_onnx_pair(pq_onnx_writer *w, pq_value_id v);
+/** A pair of grid t, called after base, behind `in`; *out: the dequantized values. */
+PQ_MUST_USE pq_status pq_onnx_pair_of(pq_onnx_writer *w, const char **out, const char *base,
+                                      const char *in, const pq_plan_tensor *t);
 /** Constant v as the weights of an INT8 node, output channels along axis; *out: dequantized. */
 PQ_MUST_USE pq_status pq_onnx_int8_weights(pq_onnx_writer *w, const char **out, pq_value_id v,
                                            int axis);

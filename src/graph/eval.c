@@ -1,6 +1,7 @@
 /* Evaluation of single operators: dispatch, checks of the operands and what the kinds share. */
 #include "graph/eval.h"
 
+#include <math.h>
 #include <string.h>
 
 #include "base/ctx.h"
@@ -14,7 +15,10 @@ int64_t pq_eval_load(const pq_tensor *t, size_t i)
     case PQ_S8: return ((const int8_t *)p)[i];
     case PQ_U8: return ((const uint8_t *)p)[i];
     case PQ_S16: return ((const int16_t *)p)[i];
-    case PQ_S32: return ((const int32_t *)p)[i];
+    case PQ_S32: {
+        const int32_t v = ((const int32_t *)p)[i];
+        return v == PQ_ABSENT_32 ? PQ_ABSENT : v;
+    }
     case PQ_S64: return ((const int64_t *)p)[i];
     case PQ_BOOL: return ((const uint8_t *)p)[i] != 0;
     default: return 0; /* pq_eval_node lets nothing else through */
@@ -28,11 +32,19 @@ void pq_eval_store(pq_tensor *t, size_t i, int64_t v)
     case PQ_S8: ((int8_t *)p)[i] = (int8_t)v; break;
     case PQ_U8: ((uint8_t *)p)[i] = (uint8_t)v; break;
     case PQ_S16: ((int16_t *)p)[i] = (int16_t)v; break;
-    case PQ_S32: ((int32_t *)p)[i] = (int32_t)v; break;
+    case PQ_S32: ((int32_t *)p)[i] = v == PQ_ABSENT ? PQ_ABSENT_32 : (int32_t)v; break;
     case PQ_S64: ((int64_t *)p)[i] = v; break;
     case PQ_BOOL: ((uint8_t *)p)[i] = v != 0; break;
     default: break;
     }
+}
+
+void pq_eval_store_absent(pq_tensor *t, size_t i)
+{
+    if (t->dtype == PQ_F32)
+        ((float *)pq_tensor_data(t))[i] = NAN;
+    else
+        pq_eval_store(t, i, t->dtype == PQ_S64 || t->dtype == PQ_S32 ? PQ_ABSENT : 0);
 }
 
 void pq_eval_strides(const pq_shape *s, int rank, int64_t stride[PQ_MAX_RANK])
@@ -51,7 +63,8 @@ static int inputs_read(const pq_node *n)
     switch (n->op) {
     case PQ_OP_SHAPE:
     case PQ_OP_CONSTANT_OF_SHAPE: return 0;
-    case PQ_OP_GEMM: return 2;
+    case PQ_OP_GEMM:
+    case PQ_OP_NON_MAX_SUPPRESSION: return 2;
     case PQ_OP_MATMUL:
     case PQ_OP_BATCH_NORM:
     case PQ_OP_ADD:
@@ -61,9 +74,23 @@ static int inputs_read(const pq_node *n)
     case PQ_OP_POW:
     case PQ_OP_MIN:
     case PQ_OP_MAX:
+    case PQ_OP_MOD:
+    case PQ_OP_PRELU:
     case PQ_OP_EQUAL:
+    case PQ_OP_GREATER:
+    case PQ_OP_LESS:
+    case PQ_OP_GREATER_OR_EQUAL:
+    case PQ_OP_LESS_OR_EQUAL:
+    case PQ_OP_AND:
+    case PQ_OP_OR:
+    case PQ_OP_XOR:
+    case PQ_OP_WHERE:
     case PQ_OP_CONCAT:
     case PQ_OP_GATHER:
+    case PQ_OP_GATHER_ND:
+    case PQ_OP_GATHER_ELEMENTS:
+    case PQ_OP_SCATTER_ND:
+    case PQ_OP_SCATTER_ELEMENTS:
     case PQ_OP_RANGE:
     case PQ_OP_GFL_DECODE: return n->n_in;
     default: return 1;
@@ -121,7 +148,14 @@ static pq_status dispatch(const pq_eval *e)
     case PQ_OP_FLOOR:
     case PQ_OP_CEIL:
     case PQ_OP_ROUND:
-    case PQ_OP_RECIPROCAL: return pq_eval_unary(e);
+    case PQ_OP_RECIPROCAL:
+    case PQ_OP_ERF:
+    case PQ_OP_SOFTPLUS:
+    case PQ_OP_ELU:
+    case PQ_OP_SIGN:
+    case PQ_OP_SIN:
+    case PQ_OP_COS:
+    case PQ_OP_NOT: return pq_eval_unary(e);
     case PQ_OP_CAST: return pq_eval_cast(e);
     case PQ_OP_ADD:
     case PQ_OP_SUB:
@@ -130,7 +164,17 @@ static pq_status dispatch(const pq_eval *e)
     case PQ_OP_POW:
     case PQ_OP_MIN:
     case PQ_OP_MAX:
-    case PQ_OP_EQUAL: return pq_eval_binary(e);
+    case PQ_OP_MOD:
+    case PQ_OP_PRELU: return pq_eval_binary(e);
+    case PQ_OP_EQUAL:
+    case PQ_OP_GREATER:
+    case PQ_OP_LESS:
+    case PQ_OP_GREATER_OR_EQUAL:
+    case PQ_OP_LESS_OR_EQUAL:
+    case PQ_OP_AND:
+    case PQ_OP_OR:
+    case PQ_OP_XOR: return pq_eval_compare(e);
+    case PQ_OP_WHERE: return pq_eval_where(e);
     case PQ_OP_IDENTITY:
     case PQ_OP_CONCAT:
     case PQ_OP_SPLIT:
@@ -141,17 +185,30 @@ static pq_status dispatch(const pq_eval *e)
     case PQ_OP_UNSQUEEZE:
     case PQ_OP_TRANSPOSE:
     case PQ_OP_EXPAND:
-    case PQ_OP_GATHER:
+    case PQ_OP_TILE:
     case PQ_OP_PAD:
     case PQ_OP_FOCUS:
     case PQ_OP_SHAPE:
     case PQ_OP_CONSTANT_OF_SHAPE:
     case PQ_OP_RANGE: return pq_eval_move(e);
+    case PQ_OP_GATHER:
+    case PQ_OP_GATHER_ND:
+    case PQ_OP_GATHER_ELEMENTS:
+    case PQ_OP_SCATTER_ND:
+    case PQ_OP_SCATTER_ELEMENTS: return pq_eval_index(e);
     case PQ_OP_RESIZE: return pq_eval_resize(e);
-    case PQ_OP_SOFTMAX: return pq_eval_softmax(e);
+    case PQ_OP_SOFTMAX:
+    case PQ_OP_LOG_SOFTMAX: return pq_eval_softmax(e);
     case PQ_OP_REDUCE_SUM:
     case PQ_OP_REDUCE_MEAN:
-    case PQ_OP_REDUCE_MAX: return pq_eval_reduce(e);
+    case PQ_OP_REDUCE_MAX:
+    case PQ_OP_REDUCE_MIN:
+    case PQ_OP_REDUCE_PROD: return pq_eval_reduce(e);
+    case PQ_OP_ARG_MAX:
+    case PQ_OP_ARG_MIN:
+    case PQ_OP_TOP_K:
+    case PQ_OP_NON_ZERO:
+    case PQ_OP_NON_MAX_SUPPRESSION: return pq_eval_search(e);
     case PQ_OP_GFL_DECODE: return pq_eval_gfl_decode(e);
     }
     return pq_fail(e->ctx, PQ_E_INTERNAL, "node '%s': %s is not evaluated here", e->n->name,

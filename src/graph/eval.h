@@ -46,8 +46,12 @@ typedef struct pq_eval {
 
 PQ_MUST_USE pq_status pq_eval_unary(const pq_eval *e);
 PQ_MUST_USE pq_status pq_eval_binary(const pq_eval *e);
+PQ_MUST_USE pq_status pq_eval_compare(const pq_eval *e);
+PQ_MUST_USE pq_status pq_eval_where(const pq_eval *e);
 PQ_MUST_USE pq_status pq_eval_cast(const pq_eval *e);
 PQ_MUST_USE pq_status pq_eval_move(const pq_eval *e);
+PQ_MUST_USE pq_status pq_eval_index(const pq_eval *e);
+PQ_MUST_USE pq_status pq_eval_search(const pq_eval *e);
 PQ_MUST_USE pq_status pq_eval_resize(const pq_eval *e);
 PQ_MUST_USE pq_status pq_eval_reduce(const pq_eval *e);
 PQ_MUST_USE pq_status pq_eval_softmax(const pq_eval *e);
@@ -57,12 +61,30 @@ PQ_MUST_USE pq_status pq_eval_gemm(const pq_eval *e);
 PQ_MUST_USE pq_status pq_eval_matmul(const pq_eval *e);
 PQ_MUST_USE pq_status pq_eval_gfl_decode(const pq_eval *e);
 
-/** Integer element access of any integer dtype or bool; storing wraps. */
+/** PQ_ABSENT where integers have 32 bits. */
+#define PQ_ABSENT_32 (INT32_MIN + 0x6273)
+
+/** Integer element access of any integer dtype or bool; storing wraps. PQ_ABSENT goes through. */
 int64_t pq_eval_load(const pq_tensor *t, size_t i);
 void pq_eval_store(pq_tensor *t, size_t i, int64_t v);
+/** Towards zero, saturating; what is not a number has no index: PQ_ABSENT. */
+int64_t pq_eval_to_int(double v);
+/** Element i becomes what stands in rows that do not exist: NaN, PQ_ABSENT, false. */
+void pq_eval_store_absent(pq_tensor *t, size_t i);
 
 /** Row-major strides in elements of a tensor read under an output of the given rank: dimensions are
  *  aligned at the end and broadcast ones get stride 0. */
 void pq_eval_strides(const pq_shape *s, int rank, int64_t stride[PQ_MAX_RANK]);
+
+/** Walks an output of two or three broadcast inputs in rows along its last dimension. */
+typedef struct pq_eval_rows {
+    int64_t at[PQ_MAX_RANK], stride[3][PQ_MAX_RANK];
+    const pq_shape *shape;
+    size_t total, n, y;       /* n: elements a row; y: where the row begins in the output */
+    size_t first[3], step[3]; /* of the row in each input */
+} pq_eval_rows;
+void pq_eval_rows_begin(pq_eval_rows *r, const pq_eval *e);
+/** false after the last row. */
+bool pq_eval_rows_next(pq_eval_rows *r, const pq_eval *e);
 
 #endif

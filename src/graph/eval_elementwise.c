@@ -1,4 +1,4 @@
-/* Evaluation: elementwise operators of one and two inputs, Cast, and the fused activations. */
+/* Evaluation: elementwise operators of one input, Cast, and the fused activations. */
 #include <math.h>
 #include <string.h>
 
@@ -47,17 +47,25 @@ static float unary(pq_op op, float x, float alpha, float beta)
     case PQ_OP_CEIL: return ceilf(x);
     case PQ_OP_ROUND: return rintf(x); /* half to even */
     case PQ_OP_RECIPROCAL: return 1.0f / x;
+    case PQ_OP_ERF: return erff(x);
+    case PQ_OP_SOFTPLUS: return x > 0 ? x + log1pf(expf(-x)) : log1pf(expf(x));
+    case PQ_OP_ELU: return x < 0 ? alpha * expm1f(x) : x;
+    case PQ_OP_SIGN: return x > 0 ? 1 : x < 0 ? -1 : x;
+    case PQ_OP_SIN: return sinf(x);
+    case PQ_OP_COS: return cosf(x);
     default: return x;
     }
 }
 
-/* Neg, Abs, Relu and Clip of integers; Clip's bounds come from its inputs, in full precision. */
+/* Neg, Abs, Sign, Not, Relu and Clip of integers; Clip's bounds come from its inputs, in full
+ * precision. */
 static pq_status unary_int(const pq_eval *e, size_t n)
 {
     const pq_tensor *x = e->in[0];
     const pq_op op = e->n->op;
     int64_t lo = INT64_MIN, hi = INT64_MAX;
-    if (op != PQ_OP_NEG && op != PQ_OP_ABS && op != PQ_OP_RELU && op != PQ_OP_CLIP)
+    if (op != PQ_OP_NEG && op != PQ_OP_ABS && op != PQ_OP_RELU && op != PQ_OP_CLIP &&
+        op != PQ_OP_SIGN && op != PQ_OP_NOT)
         return pq_fail(e->ctx, PQ_E_UNSUPPORTED, "node '%s': %s of %s", e->n->name, pq_op_name(op),
                        pq_dtype_name(x->dtype));
     if (op == PQ_OP_CLIP && e->n->n_in > 1 && e->in[1]) lo = pq_eval_load(e->in[1], 0);
@@ -65,6 +73,12 @@ static pq_status unary_int(const pq_eval *e, size_t n)
     if (op == PQ_OP_RELU) lo = 0;
     for (size_t i = 0; i < n; i++) {
         int64_t v = pq_eval_load(x, i);
+        if (v == PQ_ABSENT) {
+            pq_eval_store(&e->out[0], i, v);
+            continue;
+        }
+        if (op == PQ_OP_SIGN) v = (v > 0) - (v < 0);
+        if (op == PQ_OP_NOT) v = !v;
         if (op == PQ_OP_NEG || (op == PQ_OP_ABS && v < 0)) v = (int64_t)(0 - (uint64_t)v);
         v = v < lo ? lo : v;
         pq_eval_store(&e->out[0], i, v > hi ? hi : v);
@@ -82,110 +96,10 @@ pq_status pq_eval_unary(const pq_eval *e)
     return PQ_OK;
 }
 
-static float binary(pq_op op, float a, float b)
+int64_t pq_eval_to_int(double v)
 {
-    switch (op) {
-    case PQ_OP_ADD: return a + b;
-    case PQ_OP_SUB: return a - b;
-    case PQ_OP_MUL: return a * b;
-    case PQ_OP_DIV: return a / b;
-    case PQ_OP_POW: return powf(a, b);
-    case PQ_OP_MIN: return a < b ? a : b;
-    case PQ_OP_MAX: return a > b ? a : b;
-    default: return 0;
-    }
-}
-
-static int64_t int_pow(int64_t a, int64_t b)
-{
-    if (b < 0) return a == 1 ? 1 : a == -1 ? (b % 2 ? -1 : 1) : 0;
-    uint64_t y = 1, x = (uint64_t)a;
-    for (; b; b >>= 1, x *= x)
-        if (b & 1) y *= x;
-    return (int64_t)y;
-}
-
-/* b is not 0 where op divides. Unsigned arithmetic: overflow wraps. */
-static int64_t binary_int(pq_op op, int64_t a, int64_t b)
-{
-    switch (op) {
-    case PQ_OP_ADD: return (int64_t)((uint64_t)a + (uint64_t)b);
-    case PQ_OP_SUB: return (int64_t)((uint64_t)a - (uint64_t)b);
-    case PQ_OP_MUL: return (int64_t)((uint64_t)a * (uint64_t)b);
-    case PQ_OP_DIV: return b == -1 ? (int64_t)(0 - (uint64_t)a) : a / b;
-    case PQ_OP_POW: return int_pow(a, b);
-    case PQ_OP_MIN: return a < b ? a : b;
-    case PQ_OP_MAX: return a > b ? a : b;
-    case PQ_OP_EQUAL: return a == b;
-    default: return 0;
-    }
-}
-
-static int64_t to_int(double v)
-{
-    if (!(v == v)) return 0;
+    if (isnan(v)) return PQ_ABSENT;
     return v >= 0x1p63 ? INT64_MAX : v < -0x1p63 ? INT64_MIN : (int64_t)v;
-}
-
-/* One row of the output: elements a + i * da and b + i * db. */
-static pq_status binary_row(const pq_eval *e, size_t y, size_t n, size_t a, size_t da, size_t b,
-                            size_t db)
-{
-    const pq_tensor *ta = e->in[0], *tb = e->in[1];
-    const pq_op op = e->n->op;
-    if (ta->dtype == PQ_F32 && tb->dtype == PQ_F32) {
-        const float *pa = pq_tensor_data(ta), *pb = pq_tensor_data(tb);
-        if (op == PQ_OP_EQUAL) {
-            uint8_t *py = pq_tensor_data(&e->out[0]);
-            for (size_t i = 0; i < n; i++) py[y + i] = pa[a + i * da] == pb[b + i * db];
-        } else {
-            float *py = pq_tensor_data(&e->out[0]);
-            for (size_t i = 0; i < n; i++) py[y + i] = binary(op, pa[a + i * da], pb[b + i * db]);
-        }
-        return PQ_OK;
-    }
-    for (size_t i = 0; i < n; i++) {
-        if (ta->dtype == PQ_F32) { /* Pow with an integer exponent */
-            float base = ((const float *)pq_tensor_data(ta))[a + i * da];
-            ((float *)pq_tensor_data(&e->out[0]))[y + i] =
-                powf(base, (float)pq_eval_load(tb, b + i * db));
-            continue;
-        }
-        int64_t va = pq_eval_load(ta, a + i * da);
-        if (tb->dtype == PQ_F32) { /* Pow of an integer with a real exponent */
-            float power = ((const float *)pq_tensor_data(tb))[b + i * db];
-            pq_eval_store(&e->out[0], y + i, to_int(pow((double)va, (double)power)));
-            continue;
-        }
-        int64_t vb = pq_eval_load(tb, b + i * db);
-        if (op == PQ_OP_DIV && vb == 0)
-            return pq_fail(e->ctx, PQ_E_FORMAT, "node '%s': integer division by zero", e->n->name);
-        pq_eval_store(&e->out[0], y + i, binary_int(op, va, vb));
-    }
-    return PQ_OK;
-}
-
-pq_status pq_eval_binary(const pq_eval *e)
-{
-    const pq_shape *s = &e->out[0].shape;
-    const int rank = s->rank;
-    const size_t total = (size_t)pq_shape_count(s);
-    const size_t row = rank ? (size_t)s->dim[rank - 1] : 1;
-    int64_t sa[PQ_MAX_RANK], sb[PQ_MAX_RANK], at[PQ_MAX_RANK] = {0};
-    pq_eval_strides(&e->in[0]->shape, rank, sa);
-    pq_eval_strides(&e->in[1]->shape, rank, sb);
-    for (size_t y = 0; y < total; y += row) {
-        int64_t a = 0, b = 0;
-        for (int k = 0; k + 1 < rank; k++) a += at[k] * sa[k], b += at[k] * sb[k];
-        pq_status st = binary_row(e, y, row, (size_t)a, rank ? (size_t)sa[rank - 1] : 0, (size_t)b,
-                                  rank ? (size_t)sb[rank - 1] : 0);
-        if (st != PQ_OK) return st;
-        for (int k = rank - 2; k >= 0 && ++at[k] == s->dim[k]; k--) at[k] = 0;
-    }
-    if (e->n->op == PQ_OP_ADD && e->out[0].dtype == PQ_F32)
-        pq_eval_acts(pq_tensor_data(&e->out[0]), total, e->n->attr.act, e->n->attr.alpha,
-                     e->n->attr.beta);
-    return PQ_OK;
 }
 
 pq_status pq_eval_cast(const pq_eval *e)
@@ -194,14 +108,16 @@ pq_status pq_eval_cast(const pq_eval *e)
     pq_tensor *y = &e->out[0];
     const size_t n = (size_t)pq_shape_count(&x->shape);
     for (size_t i = 0; i < n; i++) {
-        const float f =
-            x->dtype == PQ_F32 ? ((const float *)pq_tensor_data(x))[i] : (float)pq_eval_load(x, i);
+        const int64_t v = x->dtype == PQ_F32 ? 0 : pq_eval_load(x, i);
+        const float f = x->dtype == PQ_F32 ? ((const float *)pq_tensor_data(x))[i]
+                        : v == PQ_ABSENT   ? NAN
+                                           : (float)v;
         if (y->dtype == PQ_F32)
             ((float *)pq_tensor_data(y))[i] = f;
         else if (x->dtype != PQ_F32)
-            pq_eval_store(y, i, pq_eval_load(x, i));
+            pq_eval_store(y, i, v);
         else /* towards zero; to bool: anything but 0 is true */
-            pq_eval_store(y, i, y->dtype == PQ_BOOL ? f != 0.0f : to_int((double)f));
+            pq_eval_store(y, i, y->dtype == PQ_BOOL ? f != 0.0f : pq_eval_to_int((double)f));
     }
     return PQ_OK;
 }

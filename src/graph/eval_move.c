@@ -133,29 +133,20 @@ static void pad(const pq_eval *e, size_t size)
     copy_box(&to, &from, box, x->rank, size);
 }
 
-static pq_status gather(const pq_eval *e, size_t size)
+static void tile(const pq_eval *e, size_t size)
 {
-    const pq_shape *x = &e->in[0]->shape;
-    const int axis = (int)e->n->attr.axis;
-    const int64_t n_index = pq_shape_count(&e->in[1]->shape);
-    int64_t outer = 1, inner = 1;
-    for (int i = 0; i < axis; i++) outer *= x->dim[i];
-    for (int i = axis + 1; i < x->rank; i++) inner *= x->dim[i];
-    const size_t block = (size_t)inner * size;
-    char *to = pq_tensor_data(&e->out[0]);
+    const pq_shape *x = &e->in[0]->shape, *y = &e->out[0].shape;
+    const size_t total = (size_t)pq_shape_count(y);
     const char *from = pq_tensor_data(e->in[0]);
-    for (int64_t k = 0; k < n_index; k++) {
-        int64_t index = pq_eval_load(e->in[1], (size_t)k);
-        if (index < 0) index += x->dim[axis];
-        if (index < 0 || index >= x->dim[axis])
-            return pq_fail(e->ctx, PQ_E_FORMAT, "node '%s': index %lld, expected 0 to %lld",
-                           e->n->name, (long long)pq_eval_load(e->in[1], (size_t)k),
-                           (long long)x->dim[axis] - 1);
-        for (int64_t o = 0; o < outer; o++)
-            memcpy(to + (size_t)(o * n_index + k) * block,
-                   from + (size_t)(o * x->dim[axis] + index) * block, block);
+    char *to = pq_tensor_data(&e->out[0]);
+    int64_t at[PQ_MAX_RANK] = {0}, stride[PQ_MAX_RANK], step = 1;
+    for (int i = x->rank - 1; i >= 0; i--) stride[i] = step, step *= x->dim[i];
+    for (size_t k = 0; k < total; k++) {
+        int64_t i = 0;
+        for (int d = 0; d < y->rank; d++) i += at[d] % x->dim[d] * stride[d];
+        memcpy(to + k * size, from + (size_t)i * size, size);
+        for (int d = y->rank - 1; d >= 0 && ++at[d] == y->dim[d]; d--) at[d] = 0;
     }
-    return PQ_OK;
 }
 
 /* Pixels of every 2 x 2 block into channels: top-left, bottom-left, top-right, bottom-right. */
@@ -198,7 +189,7 @@ pq_status pq_eval_move(const pq_eval *e)
     case PQ_OP_SLICE: slice(e, size); break;
     case PQ_OP_TRANSPOSE: transpose(e, size); break;
     case PQ_OP_EXPAND: expand(e, size); break;
-    case PQ_OP_GATHER: return gather(e, size);
+    case PQ_OP_TILE: tile(e, size); break;
     case PQ_OP_PAD: pad(e, size); break;
     case PQ_OP_FOCUS: focus(e, size); break;
     case PQ_OP_RANGE: range(e); break;

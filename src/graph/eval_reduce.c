@@ -7,6 +7,26 @@
 
 static float *floats(const pq_tensor *t) { return pq_tensor_data(t); }
 
+/* What a reduction begins with, and one step of it. What is not a number is passed over by the
+ * largest and the smallest: it marks rows that do not exist. */
+static float reduce_start(pq_op op)
+{
+    return op == PQ_OP_REDUCE_MAX    ? -INFINITY
+           : op == PQ_OP_REDUCE_MIN  ? INFINITY
+           : op == PQ_OP_REDUCE_PROD ? 1.0f
+                                     : 0.0f;
+}
+
+static float reduce_step(pq_op op, float y, float x)
+{
+    switch (op) {
+    case PQ_OP_REDUCE_MAX: return x > y ? x : y;
+    case PQ_OP_REDUCE_MIN: return x < y ? x : y;
+    case PQ_OP_REDUCE_PROD: return y * x;
+    default: return y + x;
+    }
+}
+
 static void reduce_float(const pq_eval *e, const int64_t *stride, size_t total)
 {
     const float *x = floats(e->in[0]);
@@ -14,19 +34,25 @@ static void reduce_float(const pq_eval *e, const int64_t *stride, size_t total)
     const pq_shape *s = &e->in[0]->shape;
     const size_t n_out = (size_t)pq_shape_count(&e->out[0].shape);
     int64_t at[PQ_MAX_RANK] = {0};
-    const bool max = e->n->op == PQ_OP_REDUCE_MAX;
-    for (size_t i = 0; max && i < n_out; i++) y[i] = -INFINITY;
+    for (size_t i = 0; i < n_out; i++) y[i] = reduce_start(e->n->op);
     for (size_t i = 0; i < total; i++) {
         int64_t o = 0;
         for (int k = 0; k < s->rank; k++) o += at[k] * stride[k];
-        if (max)
-            y[o] = x[i] > y[o] ? x[i] : y[o];
-        else
-            y[o] += x[i];
+        y[o] = reduce_step(e->n->op, y[o], x[i]);
         for (int k = s->rank - 1; k >= 0 && ++at[k] == s->dim[k]; k--) at[k] = 0;
     }
     if (e->n->op == PQ_OP_REDUCE_MEAN && n_out)
         for (size_t i = 0; i < n_out; i++) y[i] /= (float)(total / n_out);
+}
+
+static int64_t reduce_int_step(pq_op op, int64_t y, int64_t x)
+{
+    switch (op) {
+    case PQ_OP_REDUCE_MAX: return x > y ? x : y;
+    case PQ_OP_REDUCE_MIN: return x < y ? x : y;
+    case PQ_OP_REDUCE_PROD: return (int64_t)((uint64_t)y * (uint64_t)x);
+    default: return (int64_t)((uint64_t)y + (uint64_t)x);
+    }
 }
 
 static void reduce_int(const pq_eval *e, const int64_t *stride, size_t total)
@@ -35,7 +61,6 @@ static void reduce_int(const pq_eval *e, const int64_t *stride, size_t total)
     const pq_shape *s = &e->in[0]->shape;
     const size_t n_out = (size_t)pq_shape_count(&y->shape);
     int64_t at[PQ_MAX_RANK] = {0};
-    const bool max = e->n->op == PQ_OP_REDUCE_MAX;
     for (size_t i = 0; i < total; i++) {
         int64_t o = 0;
         bool first = true;
@@ -44,10 +69,7 @@ static void reduce_int(const pq_eval *e, const int64_t *stride, size_t total)
             first = first && (stride[k] || !at[k]);
         }
         const int64_t v = pq_eval_load(e->in[0], i), old = pq_eval_load(y, (size_t)o);
-        if (max)
-            pq_eval_store(y, (size_t)o, first || v > old ? v : old);
-        else
-            pq_eval_store(y, (size_t)o, (int64_t)((uint64_t)old + (uint64_t)v));
+        pq_eval_store(y, (size_t)o, first ? v : reduce_int_step(e->n->op, old, v));
         for (int k = s->rank - 1; k >= 0 && ++at[k] == s->dim[k]; k--) at[k] = 0;
     }
     for (size_t i = 0; e->n->op == PQ_OP_REDUCE_MEAN && i < n_out; i++)
@@ -83,7 +105,10 @@ pq_status pq_eval_softmax(const pq_eval *e)
             float *y = floats(&e->out[0]) + o * n * inner + i, max = -INFINITY, sum = 0;
             for (int64_t k = 0; k < n; k++) max = x[k * inner] > max ? x[k * inner] : max;
             for (int64_t k = 0; k < n; k++) sum += y[k * inner] = expf(x[k * inner] - max);
-            for (int64_t k = 0; k < n; k++) y[k * inner] /= sum;
+            const float log_sum = logf(sum);
+            for (int64_t k = 0; k < n; k++)
+                y[k * inner] = e->n->op == PQ_OP_LOG_SOFTMAX ? x[k * inner] - max - log_sum
+                                                             : y[k * inner] / sum;
         }
     return PQ_OK;
 }

@@ -178,6 +178,18 @@ bool pq_graph_is_output(const pq_graph *g, pq_value_id v)
     return false;
 }
 
+void pq_graph_mark_absent(const pq_graph *g, bool *mark)
+{
+    for (size_t v = 0; v < g->n_values; v++) mark[v] = false;
+    for (size_t i = 0; i < g->n_nodes; i++) {
+        const pq_node *n = &g->node[i];
+        bool absent = n->op == PQ_OP_NON_MAX_SUPPRESSION || n->op == PQ_OP_NON_ZERO;
+        for (int k = 0; k < n->n_in; k++)
+            absent = absent || (n->in[k] != PQ_NONE && mark[n->in[k]]);
+        for (int k = 0; !n->dead && k < n->n_out; k++) mark[n->out[k]] = absent;
+    }
+}
+
 void pq_graph_replace_value(pq_graph *g, pq_value_id from, pq_value_id to)
 {
     g->hash[0] = 0;
@@ -433,6 +445,10 @@ static void hash_attr(pq_sha256 *s, const pq_attr *a)
     hash_int(s, a->to), hash_int(s, a->resize), hash_int(s, a->coord), hash_int(s, a->nearest);
     hash_int(s, a->levels), hash_int(s, a->reg_max);
     for (int i = 0; i < a->levels && i < 8; i++) hash_int(s, a->strides[i]);
+    /* Later additions: graphs without them keep the hash that plans and ranges were made for. */
+    const int64_t rest[] = {a->largest, a->last, a->fmod, a->center, a->batch_dims};
+    for (int i = 0; i < 5; i++)
+        if (rest[i]) hash_int(s, i), hash_int(s, rest[i]);
 }
 
 void pq_graph_seal(pq_graph *g)

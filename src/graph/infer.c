@@ -47,6 +47,8 @@ static bool makes_shapes(pq_op op)
     case PQ_OP_RESIZE:
     case PQ_OP_FOCUS:
     case PQ_OP_SOFTMAX:
+    case PQ_OP_LOG_SOFTMAX:
+    case PQ_OP_NON_MAX_SUPPRESSION:
     case PQ_OP_GFL_DECODE: return false;
     default: return true;
     }

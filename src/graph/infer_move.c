@@ -227,24 +227,18 @@ static pq_status rule_expand(const pq_infer_scope *s)
     return st == PQ_OK ? pq_infer_set(s, 0, pq_infer_in(s, 0)->dtype, &out) : st;
 }
 
-static pq_status rule_gather(const pq_infer_scope *s)
+static pq_status rule_tile(const pq_infer_scope *s)
 {
-    const pq_shape *x = pq_infer_shape(s, 0), *index = pq_infer_shape(s, 1);
-    pq_status st = pq_infer_axis(s, &s->n->attr.axis, x->rank);
+    pq_shape out = *pq_infer_shape(s, 0);
+    int64_t repeats[PQ_MAX_RANK];
+    int n = 0;
+    const pq_status st = pq_infer_ints(s, 1, repeats, PQ_MAX_RANK, &n);
     if (st != PQ_OK) return st;
-    if (pq_infer_in(s, 1)->dtype != PQ_S64 && pq_infer_in(s, 1)->dtype != PQ_S32)
-        return pq_fail(s->ctx, PQ_E_FORMAT, "indices are %s",
-                       pq_dtype_name(pq_infer_in(s, 1)->dtype));
-    if (x->rank - 1 + index->rank > PQ_MAX_RANK)
-        return pq_fail(s->ctx, PQ_E_UNSUPPORTED, "more than %d dimensions", PQ_MAX_RANK);
-    pq_shape out = {0, {0}};
-    for (int i = 0; i < x->rank; i++) {
-        if (i != s->n->attr.axis) {
-            out.dim[out.rank++] = x->dim[i];
-            continue;
-        }
-        for (int k = 0; k < index->rank; k++) out.dim[out.rank++] = index->dim[k];
-    }
+    if (n != out.rank) return pq_fail(s->ctx, PQ_E_FORMAT, "%d repeats, expected %d", n, out.rank);
+    for (int i = 0; i < n; i++)
+        if (repeats[i] < 0 || __builtin_mul_overflow(out.dim[i], repeats[i], &out.dim[i]))
+            return pq_fail(s->ctx, PQ_E_FORMAT, "dimension %d is to be repeated %lld times", i,
+                           (long long)repeats[i]);
     return pq_infer_set(s, 0, pq_infer_in(s, 0)->dtype, &out);
 }
 
@@ -339,12 +333,12 @@ pq_status pq_infer_move(const pq_infer_scope *s)
     case PQ_OP_UNSQUEEZE: return rule_unsqueeze(s);
     case PQ_OP_TRANSPOSE: return rule_transpose(s);
     case PQ_OP_EXPAND: return rule_expand(s);
-    case PQ_OP_GATHER: return rule_gather(s);
+    case PQ_OP_TILE: return rule_tile(s);
     case PQ_OP_PAD: return rule_pad(s);
     case PQ_OP_FOCUS: return rule_focus(s);
     case PQ_OP_SHAPE: return rule_shape(s);
     case PQ_OP_CONSTANT_OF_SHAPE: return rule_constant_of_shape(s);
     case PQ_OP_RANGE: return rule_range(s);
-    default: return pq_fail(s->ctx, PQ_E_INTERNAL, "no shape rule");
+    default: return pq_infer_index(s);
     }
 }

@@ -159,6 +159,21 @@ static pq_status rule_cast(const pq_infer_scope *s)
     return pq_infer_set(s, 0, s->n->attr.to, pq_infer_shape(s, 0));
 }
 
+static bool compares(pq_op op)
+{
+    switch (op) {
+    case PQ_OP_EQUAL:
+    case PQ_OP_GREATER:
+    case PQ_OP_LESS:
+    case PQ_OP_GREATER_OR_EQUAL:
+    case PQ_OP_LESS_OR_EQUAL:
+    case PQ_OP_AND:
+    case PQ_OP_OR:
+    case PQ_OP_XOR: return true;
+    default: return false;
+    }
+}
+
 static pq_status rule_binary(const pq_infer_scope *s)
 {
     pq_shape out;
@@ -169,7 +184,61 @@ static pq_status rule_binary(const pq_infer_scope *s)
                        pq_dtype_name(a->dtype), pq_dtype_name(b->dtype));
     pq_status st = pq_infer_broadcast(s, &out, &a->shape, &b->shape);
     if (st != PQ_OK) return st;
-    return pq_infer_set(s, 0, s->n->op == PQ_OP_EQUAL ? PQ_BOOL : a->dtype, &out);
+    return pq_infer_set(s, 0, compares(s->n->op) ? PQ_BOOL : a->dtype, &out);
+}
+
+/* The slope broadcasts to the input, not the other way round. */
+static pq_status rule_prelu(const pq_infer_scope *s)
+{
+    char tx[160], ts[160];
+    pq_shape both;
+    pq_status st;
+    PQ_TRY(pq_infer_want_float(s, 0));
+    PQ_TRY(pq_infer_want_float(s, 1));
+    PQ_TRY(pq_infer_broadcast(s, &both, pq_infer_shape(s, 0), pq_infer_shape(s, 1)));
+    if (!pq_shape_equal(&both, pq_infer_shape(s, 0)))
+        st = pq_fail(s->ctx, PQ_E_FORMAT, "slope of shape %s does not broadcast to %s",
+                     pq_shape_text(pq_infer_shape(s, 1), ts, sizeof ts),
+                     pq_shape_text(pq_infer_shape(s, 0), tx, sizeof tx));
+    else
+        st = rule_unary(s);
+out:
+    return st;
+}
+
+static pq_status want_bool(const pq_infer_scope *s, int i)
+{
+    const pq_value *v = pq_infer_in(s, i);
+    if (v->dtype == PQ_BOOL) return PQ_OK;
+    return pq_fail(s->ctx, PQ_E_FORMAT, "input %d is %s, expected bool", i,
+                   pq_dtype_name(v->dtype));
+}
+
+static pq_status rule_logical(const pq_infer_scope *s)
+{
+    for (int i = 0; i < s->n->n_in; i++) {
+        const pq_status st = want_bool(s, i);
+        if (st != PQ_OK) return st;
+    }
+    return s->n->op == PQ_OP_NOT ? rule_unary(s) : rule_binary(s);
+}
+
+static pq_status rule_where(const pq_infer_scope *s)
+{
+    pq_status st;
+    pq_shape both, out;
+    const pq_value *a = pq_infer_in(s, 1), *b = pq_infer_in(s, 2);
+    PQ_TRY(want_bool(s, 0));
+    if (a->dtype != b->dtype) {
+        st = pq_fail(s->ctx, PQ_E_FORMAT, "inputs are %s and %s, expected one type",
+                     pq_dtype_name(a->dtype), pq_dtype_name(b->dtype));
+        goto out;
+    }
+    PQ_TRY(pq_infer_broadcast(s, &both, &a->shape, &b->shape));
+    PQ_TRY(pq_infer_broadcast(s, &out, &both, pq_infer_shape(s, 0)));
+    st = pq_infer_set(s, 0, a->dtype, &out);
+out:
+    return st;
 }
 
 static pq_status check_window(const pq_infer_scope *s)
@@ -542,11 +611,23 @@ static pq_status apply(const pq_infer_scope *s)
     case PQ_OP_FLOOR:
     case PQ_OP_CEIL:
     case PQ_OP_ROUND:
-    case PQ_OP_RECIPROCAL: return rule_float_unary(s);
+    case PQ_OP_RECIPROCAL:
+    case PQ_OP_ERF:
+    case PQ_OP_SOFTPLUS:
+    case PQ_OP_ELU:
+    case PQ_OP_SIN:
+    case PQ_OP_COS: return rule_float_unary(s);
     case PQ_OP_RELU:
     case PQ_OP_NEG:
     case PQ_OP_ABS:
+    case PQ_OP_SIGN:
     case PQ_OP_IDENTITY: return rule_unary(s);
+    case PQ_OP_NOT:
+    case PQ_OP_AND:
+    case PQ_OP_OR:
+    case PQ_OP_XOR: return rule_logical(s);
+    case PQ_OP_PRELU: return rule_prelu(s);
+    case PQ_OP_WHERE: return rule_where(s);
     case PQ_OP_CLIP: return rule_clip(s);
     case PQ_OP_CAST: return rule_cast(s);
     case PQ_OP_ADD:
@@ -556,12 +637,20 @@ static pq_status apply(const pq_infer_scope *s)
     case PQ_OP_POW:
     case PQ_OP_MIN:
     case PQ_OP_MAX:
-    case PQ_OP_EQUAL: return rule_binary(s);
+    case PQ_OP_MOD:
+    case PQ_OP_EQUAL:
+    case PQ_OP_GREATER:
+    case PQ_OP_LESS:
+    case PQ_OP_GREATER_OR_EQUAL:
+    case PQ_OP_LESS_OR_EQUAL: return rule_binary(s);
     case PQ_OP_RESIZE: return rule_resize(s);
-    case PQ_OP_SOFTMAX: return rule_softmax(s);
+    case PQ_OP_SOFTMAX:
+    case PQ_OP_LOG_SOFTMAX: return rule_softmax(s);
     case PQ_OP_REDUCE_SUM:
     case PQ_OP_REDUCE_MEAN:
-    case PQ_OP_REDUCE_MAX: return rule_reduce(s);
+    case PQ_OP_REDUCE_MAX:
+    case PQ_OP_REDUCE_MIN:
+    case PQ_OP_REDUCE_PROD: return rule_reduce(s);
     case PQ_OP_GFL_DECODE: return rule_gfl_decode(s);
     default: return pq_infer_move(s);
     }
@@ -584,7 +673,10 @@ static int required_inputs(const pq_node *n)
     case PQ_OP_RESIZE:
     case PQ_OP_REDUCE_SUM:
     case PQ_OP_REDUCE_MEAN:
-    case PQ_OP_REDUCE_MAX: return 1;
+    case PQ_OP_REDUCE_MAX:
+    case PQ_OP_REDUCE_MIN:
+    case PQ_OP_REDUCE_PROD: return 1;
+    case PQ_OP_NON_MAX_SUPPRESSION: return 2;
     default: return n->n_in;
     }
 }

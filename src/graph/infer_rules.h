@@ -48,5 +48,7 @@ PQ_MUST_USE pq_status pq_infer_broadcast(const pq_infer_scope *s, pq_shape *out,
 /** Rules of the operators that move elements, and of Shape, ConstantOfShape, Range (infer_move.c).
  */
 PQ_MUST_USE pq_status pq_infer_move(const pq_infer_scope *s);
+/** Rules of Gather and its kind, and of what answers with indices (infer_index.c). */
+PQ_MUST_USE pq_status pq_infer_index(const pq_infer_scope *s);
 
 #endif

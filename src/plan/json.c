@@ -30,7 +30,8 @@ static pq_status write_json(pq_ctx *ctx, const pq_plan *p, const char *path, con
     cJSON *doc = cJSON_CreateObject(), *list, *o;
     bool ok = cJSON_AddStringToObject(doc, "graph_hash", p->graph_hash) &&
               cJSON_AddStringToObject(doc, "scheme", p->scheme == PQ_SCHEME_U8 ? "u8" : "s8") &&
-              cJSON_AddStringToObject(doc, "base", pq_precision_name(p->base));
+              cJSON_AddStringToObject(doc, "base", pq_precision_name(p->base)) &&
+              (!p->rounds_outputs || cJSON_AddTrueToObject(doc, "rounds_outputs"));
     if (ok && weights)
         ok = (o = cJSON_AddObjectToObject(doc, "weights")) != NULL &&
              cJSON_AddStringToObject(o, "file", weights) &&
@@ -130,6 +131,7 @@ static pq_status parse(pq_ctx *ctx, pq_plan *p, const cJSON *doc, const char *pa
         PQ_TRY(pq_json_string(ctx, &base, doc, "base", "plan"));
         PQ_TRY(pq_precision_parse(ctx, &p->base, base));
     }
+    p->rounds_outputs = cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(doc, "rounds_outputs"));
     PQ_TRY(pq_json_array(ctx, &list, doc, "nodes", "plan"));
     PQ_TRY(pq_alloc(ctx, &p->node, (size_t)cJSON_GetArraySize(list), sizeof *p->node));
     cJSON_ArrayForEach(o, list) PQ_TRY(parse_node(ctx, &p->node[p->n_nodes++], o));

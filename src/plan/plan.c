@@ -216,9 +216,18 @@ void pq_binding_clear(pq_binding *b)
     memset(b, 0, sizeof *b);
 }
 
+static bool is_rounded(const pq_binding *b, pq_value_id v)
+{
+    const pq_node_id p = b->graph->value[v].producer;
+    if (!b->plan->rounds_outputs || !b->tensor[v] || p == PQ_NONE) return false;
+    const pq_node *n = &b->graph->node[p];
+    return pq_op_is_weighted(n->op) && n->quant_index >= 0 && b->int8[p];
+}
+
 bool pq_reads_quantized(const pq_binding *b, pq_node_id n, int i)
 {
     const pq_node *node = &b->graph->node[n];
+    if (i < node->n_in && node->in[i] != PQ_NONE && is_rounded(b, node->in[i])) return true;
     if (!b->int8[n] || i >= node->n_in || node->in[i] == PQ_NONE) return false;
     if (pq_op_is_weighted(node->op) && node->quant_index >= 0 && i != 0) return false;
     return b->tensor[node->in[i]] != NULL;

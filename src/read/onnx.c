@@ -6,6 +6,7 @@
 
 #include "base/file.h"
 #include "base/mem.h"
+#include "graph/tail.h"
 #include "read/onnx_internal.h"
 #include "read/proto_scan.h"
 
@@ -107,12 +108,65 @@ static pq_status input_shape(pq_onnx_reader *r, pq_shape *out, const char *name,
     return PQ_OK;
 }
 
+/* Inputs beside the image in exports of PaddleDetection: what the picture was resized by, and to.
+ * With 1 and the input's own size boxes come out in pixels of the input, as everybody else's do. */
+static bool is_auxiliary(const char *name, const pq_shape *shape)
+{
+    return shape->rank == 2 && shape->dim[1] == 2 &&
+           (strcmp(name, "scale_factor") == 0 || strcmp(name, "im_shape") == 0);
+}
+
+static pq_status fix_auxiliary(pq_onnx_reader *r, const char *name, const pq_shape *shape,
+                               const pq_shape *image)
+{
+    pq_tensor t;
+    pq_value_id v;
+    pq_status st = pq_tensor_new(r->ctx, &t, PQ_F32, shape);
+    if (st != PQ_OK) return st;
+    float *x = pq_tensor_data(&t);
+    const bool scale = strcmp(name, "scale_factor") == 0;
+    for (int64_t i = 0; i < pq_shape_count(shape); i++)
+        x[i] = scale ? 1.0f : (float)image->dim[2 + i % 2];
+    st = pq_graph_add_const(r->ctx, &v, r->g, name, PQ_F32, shape, t.buf);
+    pq_tensor_clear(&t);
+    if (st == PQ_OK) st = define(r, name, v);
+    if (st == PQ_OK)
+        pq_log(r->ctx, PQ_LOG_INFO, "read", "input '%s' is fixed: boxes are in pixels of the input",
+               name);
+    return st;
+}
+
+/* The image among the inputs: its shape, or NULL. */
+static pq_status find_image(pq_onnx_reader *r, const Onnx__GraphProto *p, const pq_read_opts *opts,
+                            pq_shape *out, bool *found)
+{
+    *found = false;
+    for (size_t i = 0; i < p->n_input && !*found; i++) {
+        const Onnx__ValueInfoProto *v = p->input[i];
+        if (!v->type || v->type->value_case != ONNX__TYPE_PROTO__VALUE_TENSOR_TYPE ||
+            !v->type->tensor_type->shape || v->type->tensor_type->shape->n_dim != 4)
+            continue;
+        const struct pq_name_slot *slot = pq_name_map_find(&r->values, v->name ? v->name : "");
+        if (slot && slot->id != PQ_NONE) continue; /* an initialiser */
+        const pq_status st =
+            input_shape(r, out, v->name ? v->name : "", v->type->tensor_type->shape, opts);
+        if (st != PQ_OK) return st;
+        if (opts->h) out->dim[2] = opts->h;
+        if (opts->w) out->dim[3] = opts->w;
+        *found = true;
+    }
+    return PQ_OK;
+}
+
 static pq_status read_inputs(pq_onnx_reader *r, const Onnx__GraphProto *p, const pq_read_opts *opts)
 {
     pq_status st;
     pq_value_id *inputs = NULL;
     size_t n = 0;
+    pq_shape image;
+    bool has_image;
     PQ_TRY(pq_alloc(r->ctx, &inputs, p->n_input, sizeof *inputs));
+    PQ_TRY(find_image(r, p, opts, &image, &has_image));
     for (size_t i = 0; i < p->n_input; i++) {
         const Onnx__ValueInfoProto *v = p->input[i];
         pq_dtype dtype, stored;
@@ -135,6 +189,10 @@ static pq_status read_inputs(pq_onnx_reader *r, const Onnx__GraphProto *p, const
             goto out;
         }
         PQ_TRY(input_shape(r, &shape, name, type->shape, opts));
+        if (has_image && dtype == PQ_F32 && is_auxiliary(name, &shape)) {
+            PQ_TRY(fix_auxiliary(r, name, &shape, &image));
+            continue;
+        }
         PQ_TRY(pq_graph_add_value(r->ctx, &inputs[n], r->g, name, dtype, &shape));
         PQ_TRY(define(r, name, inputs[n++]));
     }
@@ -195,6 +253,16 @@ static int64_t count_anchors(const pq_graph *g)
     return n;
 }
 
+/* A list of the same shape may be NanoDet's (classes, distances: 80 + 32) or one of boxes that are
+ * decoded already (put together of their columns at the very end). */
+static bool is_yolox(const pq_graph *g)
+{
+    pq_tail tail;
+    pq_graph_tail(&tail, g, g->output[0], 2);
+    if (tail.n) return !tail.last && tail.n == 3 && tail.size[0] == 4 && tail.size[1] == 1;
+    return g->value[g->output[0]].shape.dim[2] != 112;
+}
+
 /* A detector is known by what it gives: the file's own word, if we wrote it, comes first. */
 static const char *find_family(const pq_graph *g)
 {
@@ -203,7 +271,7 @@ static const char *find_family(const pq_graph *g)
     const int64_t anchors = count_anchors(g);
     const pq_shape *a = &g->value[g->output[0]].shape;
     if (a->rank == 3 && a->dim[1] == anchors) {
-        if (g->n_outputs == 1 && a->dim[2] > 5) return "YOLOX";
+        if (g->n_outputs == 1 && a->dim[2] > 5 && is_yolox(g)) return "YOLOX";
         const pq_shape *b = g->n_outputs == 2 ? &g->value[g->output[1]].shape : NULL;
         if (b && b->rank == 3 && b->dim[1] == anchors && b->dim[2] == 4) return "DAMO-YOLO";
     }

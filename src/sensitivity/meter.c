@@ -1,5 +1,6 @@
 /* Measuring assignments of INT8 on the engine. */
 #include "sensitivity/meter.h"
+#include "sensitivity/proxy.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -19,13 +20,30 @@ static double now(void)
 
 /* ---- what measurements depend on ---- */
 
-static pq_status find_context(pq_ctx *ctx, const pq_meter_opts *o, char hex[65])
+/* How outputs are read and inputs made. */
+static void add_head(pq_sha256 *h, const pq_meter_opts *o)
+{
+    const pq_prep *p = o->prep;
+    const double prep[] = {p->fit, p->pad, p->bgr, p->channels, o->head ? 1 : 0};
+    pq_sha256_add(h, prep, sizeof prep);
+    pq_sha256_add(h, p->mean, sizeof p->mean);
+    pq_sha256_add(h, p->scale, sizeof p->scale);
+    if (!o->head) return;
+    const double head[] = {o->head->conf, o->head->iou, o->head->max_det, o->head->family};
+    pq_sha256_add(h, head, sizeof head);
+    for (int i = 0; o->head->class_map && i < o->head->n_classes; i++)
+        pq_sha256_add(h, &o->head->class_map[i], sizeof o->head->class_map[i]);
+}
+
+static pq_status find_context(pq_ctx *ctx, const pq_meter_opts *o, char hex[65],
+                              bool *rounds_outputs)
 {
     pq_engine_info info;
     pq_sha256 h;
     char hash[65];
     pq_status st = o->engine->probe(ctx, &info);
     if (st != PQ_OK) return st;
+    *rounds_outputs = info.rounds_outputs;
     pq_sha256_init(&h);
     pq_graph_hash(o->graph, hash);
     pq_sha256_add(&h, hash, 64);
@@ -50,13 +68,12 @@ static pq_status find_context(pq_ctx *ctx, const pq_meter_opts *o, char hex[65])
         pq_sha256_add(&h, name, strlen(name) + 1);
         pq_sha256_add(&h, &o->data->sample[i].id, sizeof o->data->sample[i].id);
     }
-    for (size_t i = 0; i < o->coco->n_anns; i++) {
+    for (size_t i = 0; o->coco && i < o->coco->n_anns; i++) {
         const pq_coco_ann *a = &o->coco->ann[i];
         const double v[7] = {a->x, a->y, a->w, a->h, a->area, a->cls, a->image};
         pq_sha256_add(&h, v, sizeof v);
     }
-    const double head[3] = {o->head->conf, o->head->iou, o->head->max_det};
-    pq_sha256_add(&h, head, sizeof head);
+    add_head(&h, o);
     pq_sha256_hex(&h, hex);
     return PQ_OK;
 }
@@ -100,6 +117,27 @@ static void load_group(pq_meter *m, size_t group)
     }
 }
 
+/* Inputs too large to keep are decoded again. */
+pq_status pq_meter_load(pq_ctx *ctx, pq_meter *m, size_t group)
+{
+    const size_t first = group * m->batch, left = m->o.data->n - first;
+    const size_t n = left < m->batch ? left : m->batch, each = m->input_count / m->batch;
+    pq_status st = PQ_OK;
+    if (m->input) {
+        load_group(m, group);
+        return PQ_OK;
+    }
+    float *to = pq_tensor_data(&m->in);
+    memset(to, 0, m->input_count * sizeof *to);
+    for (size_t i = 0; i < n && st == PQ_OK; i++) {
+        pq_image img = {0};
+        st = pq_image_load(ctx, &img, m->o.data->sample[first + i].path);
+        if (st == PQ_OK) st = pq_preprocess(ctx, to + i * each, NULL, &img, m->o.prep);
+        pq_image_clear(&img);
+    }
+    return st;
+}
+
 /* ---- meter ---- */
 
 pq_status pq_meter_new(pq_ctx *ctx, pq_meter **out, const pq_meter_opts *opts)
@@ -117,7 +155,7 @@ pq_status pq_meter_new(pq_ctx *ctx, pq_meter **out, const pq_meter_opts *opts)
     m->n_groups = (opts->data->n + m->batch - 1) / m->batch;
     m->input_count = (size_t)pq_shape_count(shape);
     m->n_ops = pq_graph_quantizable_count(opts->graph);
-    PQ_TRY(find_context(ctx, opts, context));
+    PQ_TRY(find_context(ctx, opts, context, &m->rounds_outputs));
     PQ_TRY(pq_journal_open(ctx, &m->journal, context, opts->journal));
     PQ_TRY(pq_tensor_new(ctx, &m->in, PQ_F32, shape));
     PQ_TRY(keep_inputs(ctx, m));
@@ -135,6 +173,7 @@ void pq_meter_free(pq_meter *m)
     pq_tensor_clear(&m->in);
     pq_free(m->input);
     pq_free(m->geometry);
+    pq_free(m->reference);
     pq_free(m);
 }
 
@@ -149,19 +188,21 @@ void pq_meter_bits(const pq_meter *m, const bool *int8, char *bits)
 pq_status pq_meter_plan(pq_ctx *ctx, pq_plan **out, const pq_meter *m, const bool *int8)
 {
     pq_status st = pq_plan_make(ctx, out, m->o.graph, m->o.ranges, int8, m->o.scheme, m->o.base);
+    if (st == PQ_OK && m->rounds_outputs)
+        st = pq_plan_round_outputs(ctx, *out, m->o.graph, m->o.ranges);
     if (st == PQ_OK) st = pq_correct_plan(ctx, *out, m->o.corrections, m->o.graph);
-    if (st != PQ_OK) {
-        pq_plan_free(*out);
-        *out = NULL;
-    }
+    if (st == PQ_OK) return PQ_OK;
+    pq_plan_free(*out);
+    *out = NULL;
     return st;
 }
 
 pq_status pq_meter_compile(pq_ctx *ctx, pq_session **out, const pq_meter *m, const bool *int8,
                            bool outline)
 {
-    const pq_compile_opts opts = {
-        .threads = m->o.threads, .min_score = (float)m->o.head->conf, .outline = outline};
+    const pq_compile_opts opts = {.threads = m->o.threads,
+                                  .min_score = m->o.head ? (float)m->o.head->conf : 0,
+                                  .outline = outline};
     pq_plan *plan = NULL;
     *out = NULL;
     pq_status st = pq_meter_plan(ctx, &plan, m, int8);
@@ -206,9 +247,10 @@ pq_status pq_meter_run(pq_ctx *ctx, pq_figures *out, pq_meter *m, pq_session *s,
     pq_detections list = {0};
     const double began = now();
     pq_status st =
-        m->input ? detect_kept(ctx, m, s, p, &list)
-                 : pq_detect_dataset(ctx, &list, s, m->o.data, m->o.prep, m->o.head, "measure");
-    if (st == PQ_OK) st = pq_evaluate(ctx, out, m->o.coco, list.at, list.n);
+        !m->o.head ? pq_proxy_run(ctx, out, m, s, p)
+        : m->input ? detect_kept(ctx, m, s, p, &list)
+                   : pq_detect_dataset(ctx, &list, s, m->o.data, m->o.prep, m->o.head, "measure");
+    if (st == PQ_OK && m->o.head) st = pq_evaluate(ctx, out, m->o.coco, list.at, list.n);
     pq_detections_clear(&list);
     if (st != PQ_OK) return st;
     m->n_measured++;

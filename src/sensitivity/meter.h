@@ -9,10 +9,14 @@ struct pq_meter {
     pq_journal journal;
     size_t n_ops, n_groups, batch, input_count; /* groups of `batch` images; floats a group */
     size_t cache_bytes;
+    bool rounds_outputs;   /* the engine wants plans that do */
     uint8_t *input;        /* [n_groups, input_count] uint8, NULL where too large to keep */
     pq_geometry *geometry; /* per image, with input */
     pq_tensor in;
     size_t n_measured;
+    float
+        *reference; /* without a head: outputs in base precision of the first n_references groups */
+    size_t n_references;
 };
 
 /** A network whose first steps several measurements share: per group of images, the state after
@@ -33,6 +37,8 @@ PQ_MUST_USE pq_status pq_meter_compile(pq_ctx *ctx, pq_session **out, const pq_m
 /** Measure a compiled session, from a prefix if one is given, and note it in the journal. */
 PQ_MUST_USE pq_status pq_meter_run(pq_ctx *ctx, pq_figures *out, pq_meter *m, pq_session *s,
                                    const pq_start *p, const char *bits);
+/** The inputs of a group into m->in. Errors: those of the images. */
+PQ_MUST_USE pq_status pq_meter_load(pq_ctx *ctx, pq_meter *m, size_t group);
 /** '0' and '1' by quant_index; n_ops + 1 bytes. */
 void pq_meter_bits(const pq_meter *m, const bool *int8, char *bits);
 

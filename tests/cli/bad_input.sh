@@ -72,6 +72,8 @@ refuse 2 "'--data' needs" eval m.onnx --data
 refuse 2 "'x', expected a number" eval m.onnx --threads x
 refuse 2 "int8 needs --calib-data or --ranges" eval m.onnx --precision int8 --data images \
     --ann good.json
+refuse 2 "int8 needs --calib-data or --ranges" eval m.onnx --against int8 --data images \
+    --ann good.json
 refuse 2 "unexpected argument" eval m.onnx n.onnx
 
 # ---- models that are none ----
@@ -182,6 +184,7 @@ refuse 1 "none.json: No such file" eval "$onnx" -q --data images --ann none.json
     refuse 1 "good.json: plan: member 'graph_hash'" $evaluate images --precision good.json
     refuse 1 "none.json: No such file" $evaluate images --precision none.json
     refuse 2 "precision 'int4'" $evaluate images --precision int4
+    refuse 2 "precision 'int4'" $evaluate images --against int4
     refuse 2 "engine 'abacus', expected" $evaluate images --engine abacus
     refuse 2 "--conf-thres 7" $evaluate images --conf-thres 7
     refuse 1 "input size 1 x 3 x 333 x 333" $evaluate images --img-size 333

@@ -300,6 +300,16 @@ static void engines(void **state)
     }
     assert_true(ref);
     cJSON_Delete(list);
+
+    /* A runtime that is not where it is said to be: one line with the place. */
+    setenv("PQUANT_OPENVINO", "/no/such/folder", 1);
+    FAILS(1, "PQUANT_OPENVINO is '/no/such/folder', where there is no libopenvino_c.so", "bench",
+          w.yolox, "--precision", "fp32", "--engine", "openvino");
+    FAILS(1, "PQUANT_OPENVINO is '/no/such/folder'", "bench", w.yolox, "--precision", "fp32",
+          "--engine", "openvino", "--engine-path", ":/no/such/folder:");
+    WORKS("engines", "--engine-path", "/no/such/folder");
+    assert_non_null(strstr(w.out, "not here: engine 'openvino': PQUANT_OPENVINO"));
+    unsetenv("PQUANT_OPENVINO");
 }
 
 static void benches(void **state)
@@ -449,8 +459,28 @@ static void exports(void **state)
     free(text);
     FAILS(2, "TensorRT takes plans of scheme s8 only", "export", w.yolox, "--precision", "int8",
           "--ranges", "e.json", "-o", "t.onnx", "--for", "tensorrt", "--scheme", "u8");
-    WORKS("export", w.yolox, "--precision", "int8", "--ranges", "e.json", "-o", "t.onnx", "--for",
-          "tensorrt");
+    FAILS(2, "e.corrections.json: made for scheme u8, expected s8", "export", w.yolox,
+          "--precision", "int8", "--ranges", "e.json", "-o", "t.onnx", "--for", "tensorrt");
+    WORKS("calibrate", w.yolox, "--calib-data", w.images, "--scheme", "s8", "--threads", "1", "-o",
+          "s.json");
+
+    /* Audits: on the engine, and by TensorRT's rules. */
+    WORKS("export", w.yolox, "--precision", "int8", "--ranges", "e.json", "-o", "e.pqe", "--audit",
+          "--strict", "--json");
+    cJSON *o = json();
+    const cJSON *audit = cJSON_GetObjectItemCaseSensitive(o, "audit");
+    assert_string_equal(string(audit, "target"), "cpu");
+    assert_true(number(audit, "faults") == 0);
+    assert_true(cJSON_GetArraySize(array(audit, "operators")) > 8);
+    cJSON_Delete(o);
+    WORKS("export", w.yolox, "--precision", "int8", "--ranges", "s.json", "-o", "t.onnx", "--for",
+          "tensorrt", "--audit", "--strict");
+    assert_non_null(strstr(w.out, "audit on tensorrt (rules of 8 to 11): 0 rules broken"));
+    FAILS(1, "engine 'ref' gives no times per layer", "export", w.yolox, "-o", "e.pqe", "--engine",
+          "ref", "--audit");
+    FAILS(2, "--strict goes with --audit", "export", w.yolox, "-o", "e.pqe", "--strict");
+    FAILS(2, "--audit goes with an .onnx or .pqe file", "export", w.yolox, "-o", "e.pth",
+          "--audit");
 }
 
 int main(void)

@@ -45,11 +45,32 @@ static void heads_are_recognised(void **state)
     const pq_shape turned[] = {PQ_SHAPE(1, 8400, 4), PQ_SHAPE(1, 8400, 2)};
     const pq_shape four[] = {PQ_SHAPE(1, 8400, 4), PQ_SHAPE(1, 8400, 4)};
     const pq_shape yolox[] = {PQ_SHAPE(1, 3549, 85)};
-    const pq_head t = {PQ_HEAD_DAMO, 0.05, 0.7, 500, 80, 0, 0, 0, 0, 1};
-    const pq_head nano = {PQ_HEAD_DAMO, 0.03, 0.65, 500, 80, 0, 0, 0, 0, 1};
-    const pq_head two = {PQ_HEAD_DAMO, 0.05, 0.7, 500, 2, 0, 0, 0, 1, 0};
-    const pq_head quad = {PQ_HEAD_DAMO, 0.05, 0.7, 500, 4, 0, 0, 0, 0, 1};
-    const pq_head x = {PQ_HEAD_YOLOX, 0.01, 0.65, 300, 80, 0, 0, 0, 0, 0};
+    const pq_head t = {.family = PQ_HEAD_DAMO,
+                       .conf = 0.05,
+                       .iou = 0.7,
+                       .max_det = 500,
+                       .n_classes = 80,
+                       .boxes_at = 1};
+    const pq_head nano = {.family = PQ_HEAD_DAMO,
+                          .conf = 0.03,
+                          .iou = 0.65,
+                          .max_det = 500,
+                          .n_classes = 80,
+                          .boxes_at = 1};
+    const pq_head two = {.family = PQ_HEAD_DAMO,
+                         .conf = 0.05,
+                         .iou = 0.7,
+                         .max_det = 500,
+                         .n_classes = 2,
+                         .scores_at = 1};
+    const pq_head quad = {.family = PQ_HEAD_DAMO,
+                          .conf = 0.05,
+                          .iou = 0.7,
+                          .max_det = 500,
+                          .n_classes = 4,
+                          .boxes_at = 1};
+    const pq_head x = {
+        .family = PQ_HEAD_YOLOX, .conf = 0.01, .iou = 0.65, .max_det = 300, .n_classes = 80};
     check_head(e, "DAMO-YOLO-T", damo, 2, 640, &t);
     check_head(e, "DAMO-YOLO-Ns", damo, 2, 640, &nano);
     check_head(e, "ONNX", turned, 2, 640, &two);
@@ -70,12 +91,12 @@ static void check_refused(test_env *e, const char *family, const pq_shape *out, 
 static void other_heads_are_refused(void **state)
 {
     test_env *e = *state;
-    const pq_shape v8[] = {PQ_SHAPE(1, 84, 8400)};
+    const pq_shape odd[] = {PQ_SHAPE(1, 84, 8399)};
     const pq_shape uneven[] = {PQ_SHAPE(1, 8400, 80), PQ_SHAPE(1, 2100, 4)};
     const pq_shape no_boxes[] = {PQ_SHAPE(1, 8400, 80), PQ_SHAPE(1, 8400, 5)};
     const pq_shape yolox[] = {PQ_SHAPE(1, 8400, 85)};
-    check_refused(e, "ONNX", v8, 1, "outputs [1, 84, 8400], expected");
-    check_refused(e, "ONNX", uneven, 2, "outputs [1, 8400, 80] [1, 2100, 4], expected");
+    check_refused(e, "ONNX", odd, 1, "outputs [1, 84, 8399] is not known, expected");
+    check_refused(e, "ONNX", uneven, 2, "outputs [1, 8400, 80] [1, 2100, 4] is not known");
     check_refused(e, "ONNX", no_boxes, 2, "[1, 8400, 5]");
     check_refused(e, "NanoDet", yolox, 1, "head of NanoDet");
     check_refused(e, "ONNX", yolox, 0, "outputs none");
@@ -101,8 +122,17 @@ static float *tensor(test_env *e, pq_tensor *t, int64_t n, int64_t a, int64_t c)
 static void damo_outputs(void **state)
 {
     test_env *e = *state;
-    const pq_head h = {PQ_HEAD_DAMO, 0.5, 0.7, 10, 2, 3, 100, 100, 1, 0};
-    const pq_geometry geo[2] = {{200, 300, 2, 3}, {100, 100, 1, 1}};
+    const pq_head h = {.family = PQ_HEAD_DAMO,
+                       .conf = 0.5,
+                       .iou = 0.7,
+                       .max_det = 10,
+                       .n_classes = 2,
+                       .anchors = 3,
+                       .h = 100,
+                       .w = 100,
+                       .scores_at = 1};
+    const pq_geometry geo[2] = {{.w = 200, .h = 300, .sx = 2, .sy = 3},
+                                {.w = 100, .h = 100, .sx = 1, .sy = 1}};
     const int64_t id[2] = {70, 71};
     pq_tensor out[2];
     pq_detections d = {0};
@@ -130,8 +160,15 @@ static void yolox_outputs(void **state)
 {
     test_env *e = *state;
     enum { CELLS = 4 * 8 + 2 * 4 + 1 * 2 }; /* 32 x 64 input */
-    const pq_head h = {PQ_HEAD_YOLOX, 0.125, 0.65, 300, 3, CELLS, 32, 64, 0, 0};
-    const pq_geometry geo = {0, 0, 0.5, 0.5};
+    const pq_head h = {.family = PQ_HEAD_YOLOX,
+                       .conf = 0.125,
+                       .iou = 0.65,
+                       .max_det = 300,
+                       .n_classes = 3,
+                       .anchors = CELLS,
+                       .h = 32,
+                       .w = 64};
+    const pq_geometry geo = {.w = 0, .h = 0, .sx = 0.5, .sy = 0.5};
     const int64_t id = 1;
     pq_tensor out;
     pq_detections d = {0};
@@ -156,8 +193,17 @@ static void yolox_outputs(void **state)
 static void outputs_that_do_not_fit_are_refused(void **state)
 {
     test_env *e = *state;
-    pq_head h = {PQ_HEAD_DAMO, 0.5, 0.7, 10, 2, 3, 100, 100, 1, 0};
-    const pq_geometry geo[2] = {{1, 1, 1, 1}, {1, 1, 1, 1}};
+    pq_head h = {.family = PQ_HEAD_DAMO,
+                 .conf = 0.5,
+                 .iou = 0.7,
+                 .max_det = 10,
+                 .n_classes = 2,
+                 .anchors = 3,
+                 .h = 100,
+                 .w = 100,
+                 .scores_at = 1};
+    const pq_geometry geo[2] = {{.w = 1, .h = 1, .sx = 1, .sy = 1},
+                                {.w = 1, .h = 1, .sx = 1, .sy = 1}};
     const int64_t id[2] = {0, 1};
     pq_tensor out[2];
     pq_detections d = {0};
@@ -180,8 +226,16 @@ static void outputs_that_do_not_fit_are_refused(void **state)
 static void memory_runs_out(void **state)
 {
     test_env *e = *state;
-    const pq_head h = {PQ_HEAD_DAMO, 0.5, 0.7, 10, 2, 3, 100, 100, 1, 0};
-    const pq_geometry geo = {1, 1, 1, 1};
+    const pq_head h = {.family = PQ_HEAD_DAMO,
+                       .conf = 0.5,
+                       .iou = 0.7,
+                       .max_det = 10,
+                       .n_classes = 2,
+                       .anchors = 3,
+                       .h = 100,
+                       .w = 100,
+                       .scores_at = 1};
+    const pq_geometry geo = {.w = 1, .h = 1, .sx = 1, .sy = 1};
     const int64_t id = 0;
     pq_tensor out[2];
     pq_status st = PQ_E_NOMEM;

@@ -12,8 +12,8 @@
 
 enum { GRAPHS = 40, NODES = 14 };
 
-static void compare(steps_tally *t, uint64_t seed, double share, pq_scheme scheme,
-                    pq_precision base)
+static void compare_plans(steps_tally *t, uint64_t seed, double share, pq_scheme scheme,
+                          pq_precision base, bool round_outputs)
 {
     pq_small s;
     pq_tensor in;
@@ -23,11 +23,18 @@ static void compare(steps_tally *t, uint64_t seed, double share, pq_scheme schem
     graphs_input(&in, s.ctx, s.g, seed);
     graphs_ranges(&r, s.ctx, s.g, &in);
     graphs_plan(&plan, s.ctx, s.g, r, &pq_engine_cpu, share, scheme, base, seed + 1);
+    if (round_outputs) PQ_CHECK(s.ctx, pq_plan_round_outputs(s.ctx, plan, s.g, r));
     steps_compare(t, s.ctx, s.g, plan, &in);
     pq_plan_free(plan);
     pq_ranges_free(r);
     pq_tensor_clear(&in);
     pq_small_end(&s);
+}
+
+static void compare(steps_tally *t, uint64_t seed, double share, pq_scheme scheme,
+                    pq_precision base)
+{
+    compare_plans(t, seed, share, scheme, base, false);
 }
 
 static void check(const steps_tally *t)
@@ -85,9 +92,22 @@ static void test_mixed(void **state)
     check(&t);
 }
 
+/* The results of INT8 operators are read rounded by all, float operators too. */
+static void test_rounded(void **state)
+{
+    const pq_precision base = pq_cpu_get()->avx512_bf16 ? PQ_PREC_BF16 : PQ_PREC_FP32;
+    steps_tally t = {0};
+    (void)state;
+    for (uint64_t seed = 1; seed <= GRAPHS; seed++)
+        compare_plans(&t, seed, seed % 4 ? 0.6 : 1, seed % 2 ? PQ_SCHEME_U8 : PQ_SCHEME_S8,
+                      seed % 3 ? PQ_PREC_FP32 : base, true);
+    check(&t);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_fp32), cmocka_unit_test(test_bf16),
-                                       cmocka_unit_test(test_int8), cmocka_unit_test(test_mixed)};
+                                       cmocka_unit_test(test_int8), cmocka_unit_test(test_mixed),
+                                       cmocka_unit_test(test_rounded)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -18,6 +18,7 @@
 #include "../read/onnx_cases.h"
 #include "../read/run_graph.h"
 #include "base/rng.h"
+#include "support/run.h"
 
 static pq_ctx *ctx;
 
@@ -27,18 +28,23 @@ static pq_ctx *ctx;
     } while (0)
 
 /* g under a float plan, written and read again. */
-static pq_graph *round_trip(const pq_graph *g, pq_precision base, int opset)
+static pq_graph *round_trip_for(const pq_graph *g, pq_precision base, int opset, pq_target target)
 {
     pq_plan *plan;
     pq_buf *bytes;
     pq_graph *back;
-    const pq_export_opts opts = {.opset = opset};
+    const pq_export_opts opts = {.opset = opset, .target = target};
     OK(pq_plan_float(ctx, &plan, g, base));
     OK(pq_export_onnx(ctx, &bytes, g, plan, &opts));
     OK(pq_read_onnx_memory(ctx, &back, pq_buf_data(bytes), pq_buf_bytes(bytes), NULL, NULL));
     pq_buf_unref(bytes);
     pq_plan_free(plan);
     return back;
+}
+
+static pq_graph *round_trip(const pq_graph *g, pq_precision base, int opset)
+{
+    return round_trip_for(g, base, opset, PQ_TARGET_ANY);
 }
 
 static void run_case(const struct onnx_case *c, pq_precision base, int opset)
@@ -113,8 +119,8 @@ static void expect_same(const pq_graph *a, const pq_graph *b, double bound)
     OK(pq_tensor_new(ctx, &in, PQ_F32, shape));
     float *p = pq_tensor_data(&in);
     for (int64_t i = 0; i < pq_shape_count(shape); i++) p[i] = (float)(pq_rng_double(&rng) * 8 - 4);
-    OK(run_graph(ctx, a, &in, x));
-    OK(run_graph(ctx, b, &in, y));
+    OK(pq_test_run(ctx, x, a, &in));
+    OK(pq_test_run(ctx, y, b, &in));
     assert_int_equal(a->n_outputs, b->n_outputs);
     for (size_t i = 0; i < a->n_outputs; i++) {
         assert_string_equal(a->value[a->output[i]].name, b->value[b->output[i]].name);
@@ -319,6 +325,92 @@ static void stored_int8_weights(void **state)
     pq_graph_free(g);
 }
 
+/* A Focus of a batch of two in front of a 3 x 3 and a 5 x 5 convolution, a SiLU, pools, a Concat:
+ *  focus - stem (5 x 5, SiLU) - pool1 - pool2, all three joined - last */
+static pq_graph *focus_graph(void)
+{
+    pq_graph *g;
+    OK(pq_graph_new(ctx, &g));
+    const pq_value_id x = add_input(g, PQ_SHAPE(2, 3, 16, 12));
+    const pq_value_id f = add(g, "focus", PQ_OP_FOCUS, &x, 1, NULL);
+    const pq_attr five = {.window = {{5, 5}, {1, 1}, {1, 1}, {2, 1, 2, 1}, {0, 0}, 1, false, false},
+                          .act = PQ_ACT_SILU};
+    const pq_attr pool = {
+        .window = {{3, 3}, {1, 1}, {1, 1}, {1, 1, 1, 1}, {0, 0}, 1, false, false}};
+    const pq_attr one = {.window = {{1, 1}, {1, 1}, {1, 1}, {0, 0, 0, 0}, {0, 0}, 1, false, false}};
+    const pq_value_id in[2] = {f, random_const(g, "4w", PQ_SHAPE(6, 12, 5, 5))};
+    pq_value_id v[3] = {add(g, "stem", PQ_OP_CONV, in, 2, &five)};
+    v[1] = add(g, "pool1", PQ_OP_MAX_POOL, &v[0], 1, &pool);
+    v[2] = add(g, "pool2", PQ_OP_MAX_POOL, &v[1], 1, &pool);
+    const pq_value_id all = add(g, "join", PQ_OP_CONCAT, v, 3, &(pq_attr){.axis = 1});
+    const pq_value_id last[2] = {all, random_const(g, "5w", PQ_SHAPE(2, 18, 1, 1))};
+    const pq_value_id out = add(g, "last", PQ_OP_CONV, last, 2, &one);
+    OK(pq_graph_set_outputs(ctx, g, &out, 1));
+    OK(pq_graph_infer(ctx, g));
+    pq_graph_mark_quantizable(g);
+    pq_graph_seal(g);
+    return g;
+}
+
+static bool has_op(const Onnx__ModelProto *m, const char *type)
+{
+    for (size_t i = 0; i < m->graph->n_node; i++)
+        if (strcmp(m->graph->node[i]->op_type, type) == 0) return true;
+    return false;
+}
+
+/* What is written for one runtime in a form of its own is still the same function. */
+static void forms_of_a_target(void **state)
+{
+    pq_graph *g = focus_graph();
+    (void)state;
+    for (int target = PQ_TARGET_ANY; target <= PQ_TARGET_ONNXRUNTIME; target++) {
+        pq_graph *back = round_trip_for(g, PQ_PREC_FP32, 0, (pq_target)target);
+        expect_same(g, back, 2e-4);
+        pq_graph_free(back);
+    }
+
+    static const char *const name[] = {"focus.out", "stem.out", "pool1.out", "pool2.out",
+                                       "join.out"};
+    pq_plan *p;
+    OK(pq_plan_float(ctx, &p, g, PQ_PREC_FP32));
+    p->scheme = PQ_SCHEME_U8;
+    for (size_t i = 0; i < p->n_nodes; i++)
+        if (p->node[i].quantizable) p->node[i].precision = PQ_PREC_INT8;
+    OK(pq_alloc(ctx, &p->tensor, 5, sizeof *p->tensor));
+    for (size_t i = 0; i < 5; i++) {
+        p->tensor[i] = (pq_plan_tensor){NULL, PQ_U8, i ? 0.03f : 0.05f, 7};
+        OK(pq_strdup(ctx, &p->tensor[i].name, name[i]));
+        p->n_tensors++;
+    }
+    Onnx__ModelProto *m = export_model(g, p, PQ_TARGET_OPENVINO);
+    assert_false(has_op(m, "Slice"));
+    const Onnx__NodeProto *stem = named(m, "stem");
+    expect_pair(m, stem, 0, "images", 0.05f, 7);
+    const Onnx__TensorProto *w = init(m, maker(m, stem->input[1])->input[0]);
+    assert_int_equal(w->dims[1], 3);
+    assert_int_equal(w->dims[2], 10);
+    onnx__model_proto__free_unpacked(m, NULL);
+
+    /* The pools behind SiLU stay in float; one pair behind the Concat rounds them all. */
+    m = export_model(g, p, PQ_TARGET_ONNXRUNTIME);
+    assert_string_equal(named(m, "pool1")->input[0], "stem.out");
+    assert_string_equal(named(m, "pool2")->input[0], "pool1.out");
+    assert_string_equal(named(m, "join")->input[2], "pool2.out");
+    expect_pair(m, named(m, "last"), 0, "join.out", 0.03f, 7);
+    expect_pair(m, named(m, "focus/top_left"), 0, "images", 0.05f, 7);
+    onnx__model_proto__free_unpacked(m, NULL);
+
+    p->tensor[3].scale = 0.04f; /* pool2's grid is another than pool1's: as it stands */
+    m = export_model(g, p, PQ_TARGET_ONNXRUNTIME);
+    assert_string_equal(named(m, "pool1")->input[0], "stem.out");
+    expect_pair(m, named(m, "pool2"), 0, "pool1.out", 0.03f, 7);
+    expect_pair(m, named(m, "join"), 0, "stem.out", 0.03f, 7);
+    onnx__model_proto__free_unpacked(m, NULL);
+    pq_plan_free(p);
+    pq_graph_free(g);
+}
+
 static void corrected_weights(void **state)
 {
     pq_graph *g = conv_graph();
@@ -457,6 +549,7 @@ int main(void)
         cmocka_unit_test(own_operators_come_back),
         cmocka_unit_test(pairs_stand_where_the_plan_says),
         cmocka_unit_test(stored_int8_weights),
+        cmocka_unit_test(forms_of_a_target),
         cmocka_unit_test(corrected_weights),
         cmocka_unit_test(half_precision_with_int8),
         cmocka_unit_test(refusals),

@@ -62,6 +62,7 @@ static pq_plan *make(bool corrected)
     memset(p->graph_hash, 'a', 64);
     p->scheme = PQ_SCHEME_U8;
     p->base = PQ_PREC_BF16;
+    p->rounds_outputs = true;
     p->n_nodes = 3;
     PQ_CHECK(ctx, pq_alloc(ctx, &p->node, 3, sizeof *p->node));
     for (int i = 0; i < 3; i++)
@@ -101,6 +102,7 @@ static void assert_plans_equal(const pq_plan *a, const pq_plan *b)
     assert_string_equal(a->graph_hash, b->graph_hash);
     assert_int_equal(a->scheme, b->scheme);
     assert_int_equal(a->base, b->base);
+    assert_int_equal(a->rounds_outputs, b->rounds_outputs);
     assert_int_equal(a->n_nodes, b->n_nodes);
     for (size_t i = 0; i < a->n_nodes; i++) {
         assert_string_equal(a->node[i].name, b->node[i].name);

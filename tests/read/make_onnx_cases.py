@@ -33,7 +33,7 @@ def case(name, op, inputs, opset=13, const=None, n_out=1, nodes=None, **attrs):
     g = h.make_graph(node, 'g', [h.make_tensor_value_info(k, TYPES[v.dtype.name], v.shape) for k, v in inputs.items()],
                      [h.make_empty_tensor_value_info(o) for o in outs],
                      [nh.from_array(v, k) for k, v in const.items() if v is not None])
-    m = h.make_model(g, opset_imports=[h.make_opsetid('', opset)], ir_version=7 if opset < 15 else 8)
+    m = h.make_model(g, opset_imports=[h.make_opsetid('', opset)], ir_version=7 if opset < 15 else 8 if opset < 20 else 10)
     o = ort.SessionOptions()
     o.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     o.log_severity_level = 3
@@ -157,6 +157,53 @@ case('shape_chain', '', {'x': x(2, 3, 4)}, const={'zero': np.array(0, dtype=np.i
     n('Shape', ['x'], ['s']), n('Gather', ['s', 'zero'], ['g']), n('Constant', [], ['ax'], value_ints=[0]),
     n('Unsqueeze', ['g', 'ax'], ['u']), n('Concat', ['u', 'minus'], ['c'], axis=0), n('Reshape', ['x', 'c'], ['y'])])
 
+for op in 'Erf Softplus Softsign Sign Sin Cos Selu Celu'.split():
+    case(op.lower(), op, {'x': x(2, 5)})
+case('elu', 'Elu', X, alpha=0.7)
+case('mish', 'Mish', X, opset=18)
+case('gelu', 'Gelu', X, opset=20)
+case('gelu_tanh', 'Gelu', X, opset=20, approximate='tanh')
+case('prelu', 'PRelu', X, const={'s': x(2, 1, 1)})
+case('not', 'Not', {'x': np.array([True, False])})
+case('and', 'And', {'a': np.array([True, False, True]), 'b': np.array([True, True, False])})
+for op in 'Greater Less GreaterOrEqual LessOrEqual'.split():
+    case(op.lower(), op, {'a': x(2, 1, 3), 'b': x(4, 1)})
+case('where', 'Where', {'c': np.array([[True], [False]]), 'a': x(2, 3), 'b': x(3)})
+case('mod_int', 'Mod', {'a': i64(7, -7, 7, -7), 'b': i64(3, 3, -3, -3)})
+case('mod_float', 'Mod', {'a': x(6), 'b': x(6, lo=1)}, fmod=1)
+case('mean_three', 'Mean', {'a': x(2, 3), 'b': x(3), 'c': x(2, 1)})
+case('tile', 'Tile', {'x': x(2, 3)}, const={'r': i64(2, 3)})
+case('gather_nd', 'GatherND', {'x': x(2, 3, 2)}, const={'i': np.array([[1, 0], [0, -1]], dtype=np.int64)})
+case('gather_nd_batch', 'GatherND', {'x': x(2, 3, 2)}, const={'i': np.array([[1], [0]], dtype=np.int64)}, batch_dims=1)
+case('gather_elements', 'GatherElements', {'x': x(3, 2)}, const={'i': np.array([[2, -1], [0, 1]], dtype=np.int64)})
+case('scatter_nd', 'ScatterND', {'x': x(3, 2), 'u': x(2, 2)}, const=None, nodes=[
+    h.make_node('Constant', [], ['i'], value=nh.from_array(np.array([[2], [0]], dtype=np.int64))),
+    h.make_node('ScatterND', ['x', 'i', 'u'], ['y'])])
+case('scatter_elements', 'ScatterElements', {'x': x(3, 3), 'u': x(1, 2)}, nodes=[
+    h.make_node('Constant', [], ['i'], value=nh.from_array(np.array([[1, -1]], dtype=np.int64))),
+    h.make_node('ScatterElements', ['x', 'i', 'u'], ['y'], axis=1)])
+case('top_k', 'TopK', {'x': x(2, 6)}, const={'k': i64(3)}, n_out=2)
+case('top_k_smallest', 'TopK', {'x': np.arange(12, dtype='f').reshape(2, 6)[:, ::-1].copy()}, const={'k': i64(2)},
+     n_out=2, axis=0, largest=0)
+case('arg_max', 'ArgMax', {'x': x(2, 5)}, axis=1, keepdims=0)
+case('arg_min_last', 'ArgMin', {'x': np.array([[1, 0, 0]], dtype='f')}, axis=1, select_last_index=1)
+case('log_softmax', 'LogSoftmax', X, axis=1)
+case('reduce_min', 'ReduceMin', X, axes=[1])
+case('reduce_prod', 'ReduceProd', X, axes=[1, -1], keepdims=0)
+case('reduce_l1', 'ReduceL1', X, axes=[1])
+case('reduce_l2', 'ReduceL2', X, opset=18, const={'a': i64(1)}, keepdims=0)
+case('reduce_sum_square', 'ReduceSumSquare', X, axes=[-1])
+case('reduce_log_sum', 'ReduceLogSum', {'x': x(2, 3, lo=1)}, axes=[1])
+case('lp_normalization', 'LpNormalization', X, axis=1)
+case('instance_norm', 'InstanceNormalization', X, const={'s': x(2), 'b': x(2)}, epsilon=1e-3)
+case('group_norm_21', 'GroupNormalization', {'x': x(2, 4, 2, 3)}, opset=21, const={'s': x(4), 'b': x(4)}, num_groups=2)
+case('layer_norm', 'LayerNormalization', X, opset=17, const={'s': x(4), 'b': x(4)})
+case('layer_norm_axis', 'LayerNormalization', X, opset=17, const={'s': x(3, 4)}, axis=2)
+case('depth_to_space', 'DepthToSpace', {'x': x(1, 8, 2, 3)}, blocksize=2)
+case('depth_to_space_crd', 'DepthToSpace', {'x': x(1, 8, 2, 3)}, blocksize=2, mode='CRD')
+case('space_to_depth', 'SpaceToDepth', {'x': x(1, 2, 4, 6)}, blocksize=2)
+case('size', 'Size', X)
+case('cast_like', 'CastLike', {'a': x(3), 'b': i64(1)}, opset=15)
 
 def text(a):
     def number(v):

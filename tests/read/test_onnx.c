@@ -271,9 +271,8 @@ static void versions(void **state)
 static void unsupported_operators(void **state)
 {
     (void)state;
-    image_model("NonMaxSuppression", "x", 13, 1, 2, 2);
-    read_fails(PQ_E_UNSUPPORTED,
-               "node 'n': operator 'NonMaxSuppression' (opset 13) is not supported");
+    image_model("GridSample", "x", 13, 1, 2, 2);
+    read_fails(PQ_E_UNSUPPORTED, "node 'n': operator 'GridSample' (opset 13) is not supported");
     image_model("QuantizeLinear", "x", 13, 1, 2, 2);
     read_fails(PQ_E_UNSUPPORTED, "node 'n': operator 'QuantizeLinear' (opset 13) is not supported: "
                                  "model is already quantized");
@@ -344,6 +343,28 @@ static void open_sizes(void **state)
     model_input(&m, "x", PQ_ONNX_F32, DIMS(1, -1, 4, 4));
     model_output(&m, "x");
     read_fails(PQ_E_UNSUPPORTED, "input 'x': dimension 1 is not fixed");
+}
+
+/* What PaddleDetection asks for beside the image becomes constant. */
+static void inputs_beside_the_image(void **state)
+{
+    const pq_read_opts size = {.h = 6, .w = 8};
+    pq_graph *g;
+    (void)state;
+    model_begin(&m, ctx, 13);
+    model_input(&m, "scale_factor", PQ_ONNX_F32, DIMS(-1, 2));
+    model_input(&m, "im_shape", PQ_ONNX_F32, DIMS(-1, 2));
+    model_input(&m, "image", PQ_ONNX_F32, DIMS(-1, 3, -1, -1));
+    model_output(&m, "y");
+    model_node(&m, "Add", "n", "scale_factor,im_shape", "y");
+    expect(model_read(&m, &g, NULL, &size), PQ_OK, NULL);
+    assert_int_equal(g->n_inputs, 1);
+    assert_string_equal(g->value[g->input[0]].name, "image");
+    const float *scale = pq_buf_data(g->value[pq_graph_find_value(g, "scale_factor")].data);
+    const float *shape = pq_buf_data(g->value[pq_graph_find_value(g, "im_shape")].data);
+    assert_true(scale[0] == 1.0f && scale[1] == 1.0f && shape[0] == 6.0f && shape[1] == 8.0f);
+    pq_graph_free(g);
+    model_end(&m);
 }
 
 static void other_sizes_than_the_file(void **state)
@@ -530,6 +551,7 @@ int main(void)
         cmocka_unit_test(open_sizes),
         cmocka_unit_test(other_sizes_than_the_file),
         cmocka_unit_test(external_data),
+        cmocka_unit_test(inputs_beside_the_image),
         cmocka_unit_test(families_and_meta),
         cmocka_unit_test(yolox_nano),
     };

@@ -64,7 +64,7 @@ static size_t slot_bytes(const pq_stepped *s, const pq_slot *slot)
 static bool channels_last(const pq_stepped *stepped, const pq_slot *slot)
 {
     const cpu_session *s = (const cpu_session *)stepped;
-    return slot->shape.rank == 4 && s->layout[slot - stepped->program->slot] == CPU_LAST;
+    return s->layout[slot - stepped->program->slot] == CPU_LAST;
 }
 
 static pq_status run_step(pq_ctx *ctx, pq_stepped *stepped, size_t i)
@@ -258,7 +258,7 @@ static void describe_layer(const cpu_session *s, size_t i, pq_layer *l)
     if (step->convert) {
         const pq_slot *from = &p->slot[step->in[0]], *to = &p->slot[step->out[0]];
         snprintf(l->node, sizeof l->node, "%s", p->graph->value[to->value].name);
-        snprintf(l->op, sizeof l->op, "Convert");
+        snprintf(l->op, sizeof l->op, PQ_LAYER_CONVERT);
         snprintf(l->precision, sizeof l->precision, "%s>%s", pq_dtype_name(from->dtype),
                  pq_dtype_name(to->dtype));
         return;

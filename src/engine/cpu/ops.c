@@ -299,8 +299,10 @@ static bool whole_factor(const pq_node *n, const pq_shape *in, const pq_shape *o
     for (int i = 2; i < 4; i++)
         if (out->dim[i] % in->dim[i]) return false;
     /* Repeating is what these give for whole factors. */
-    return n->attr.coord == PQ_COORD_ASYMMETRIC ? n->attr.nearest == PQ_NEAREST_FLOOR
-                                                : n->attr.coord == PQ_COORD_HALF_PIXEL;
+    if (n->attr.coord == PQ_COORD_ASYMMETRIC) return n->attr.nearest == PQ_NEAREST_FLOOR;
+    return n->attr.coord == PQ_COORD_HALF_PIXEL &&
+           (n->attr.nearest == PQ_NEAREST_ROUND_PREFER_FLOOR ||
+            n->attr.nearest == PQ_NEAREST_ROUND_PREFER_CEIL);
 }
 
 typedef struct choice {
@@ -309,17 +311,23 @@ typedef struct choice {
     cpu_layout layout; /* of the outputs */
 } choice;
 
+/* Float, or standing for floats: what the kernels take. Integers proper and truth values go through
+ * the plain evaluator. */
+static bool is_real(const pq_slot *s)
+{
+    return s->form != PQ_FORM_REAL || s->dtype == PQ_F32 || s->dtype == PQ_BF16;
+}
+
 static choice choose_elementwise(const cpu_session *s, const pq_step *step, const pq_node *n,
                                  choice none)
 {
     const pq_slot *a = cpu_slot_of(s, step->in[0]);
     pq_act act;
-    if (act_of(n, &act) && a->dtype != PQ_S64 && a->dtype != PQ_S32)
+    if (act_of(n, &act) && is_real(a))
         return (choice){run_activation, "pq_activate", s->layout[step->in[0]]};
     if (n->op != PQ_OP_ADD && n->op != PQ_OP_MUL) return none;
     const pq_slot *b = cpu_slot_of(s, step->in[1]);
-    const bool real =
-        a->dtype != PQ_S64 && a->dtype != PQ_S32 && b->dtype != PQ_S64 && b->dtype != PQ_S32;
+    const bool real = is_real(a) && is_real(b);
     if (real && n->op == PQ_OP_MUL && !a->constant && b->constant && cpu_count_of(b) == 1 &&
         b->dtype == PQ_F32)
         return (choice){cpu_run_binary, "pq_multiply_scalar", s->layout[step->in[0]]};
@@ -334,7 +342,8 @@ static choice choose_node(const cpu_session *s, const pq_step *step, const pq_no
 {
     const pq_slot *in = cpu_slot_of(s, step->in[0]), *out = cpu_slot_of(s, step->out[0]);
     const cpu_layout layout = s->layout[step->in[0]];
-    const choice plain = {run_plain, "plain", out->shape.rank == 4 ? CPU_LAST : CPU_PLAIN};
+    const bool image = out->shape.rank == 4 && is_real(out);
+    const choice plain = {run_plain, "plain", image ? CPU_LAST : CPU_PLAIN};
     switch (n->op) {
     case PQ_OP_FOCUS:
         if (layout == CPU_PLAIN && in->dtype == PQ_F32 && out->dtype != PQ_BF16 &&

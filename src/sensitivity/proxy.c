@@ -1,0 +1,93 @@
+/* The output error in place of AP. */
+#include "sensitivity/proxy.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "base/mem.h"
+
+static size_t output_floats(const pq_session *s)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < s->n_outputs; i++) n += (size_t)pq_shape_count(&s->output_shape[i]);
+    return n;
+}
+
+/* Outputs of one group, one behind the other. */
+static pq_status run_group(pq_ctx *ctx, pq_meter *m, pq_session *s, const pq_start *p, size_t g,
+                           pq_tensor *out)
+{
+    if (p && p->at && g < p->n_states)
+        return s->engine->run_part(ctx, s, p->at, s->n_steps, p->session,
+                                   p->state + g * p->state_bytes, NULL, NULL, 0, out, s->n_outputs);
+    pq_status st = pq_meter_load(ctx, m, g);
+    return st == PQ_OK ? pq_run(ctx, s, &m->in, 1, out, s->n_outputs) : st;
+}
+
+static pq_status make_references(pq_ctx *ctx, pq_meter *m)
+{
+    pq_session *s = NULL;
+    pq_tensor *out = NULL;
+    bool *none = NULL;
+    pq_status st;
+    PQ_TRY(pq_alloc(ctx, &none, m->n_ops, sizeof *none));
+    PQ_TRY(pq_meter_compile(ctx, &s, m, none, false));
+    PQ_TRY(pq_session_outputs(ctx, &out, s));
+    const size_t each = output_floats(s), fit = m->cache_bytes / 2 / (each * sizeof(float) + 1);
+    m->n_references = fit < 1 ? 1 : fit < m->n_groups ? fit : m->n_groups;
+    PQ_TRY(pq_alloc(ctx, &m->reference, m->n_references, each * sizeof(float)));
+    for (size_t g = 0; g < m->n_references; g++) {
+        float *to = m->reference + g * each;
+        PQ_TRY(pq_progress(ctx, "references", g, m->n_references));
+        PQ_TRY(run_group(ctx, m, s, NULL, g, out));
+        for (size_t i = 0; i < s->n_outputs; i++) {
+            const size_t n = (size_t)pq_shape_count(&s->output_shape[i]);
+            memcpy(to, pq_tensor_data(&out[i]), n * sizeof *to);
+            to += n;
+        }
+    }
+    m->cache_bytes -= m->n_references * each * sizeof(float);
+    st = pq_progress(ctx, "references", m->n_references, m->n_references);
+out:
+    if (out) pq_session_outputs_free(out, s);
+    pq_session_free(s);
+    pq_free(none);
+    return st;
+}
+
+/* What is not a number on one side only (a box that is not there) counts as all noise. */
+static double agreement(const float *y, const float *y0, size_t n)
+{
+    double signal = 0, noise = 0;
+    for (size_t i = 0; i < n; i++) {
+        const bool have = isfinite(y[i]), had = isfinite(y0[i]);
+        const double a = had ? (double)y0[i] : 0, b = have ? (double)y[i] : 0;
+        signal += a * a;
+        noise += (a - b) * (a - b);
+    }
+    if (noise == 0) return 1;
+    return noise < signal ? 1 - noise / signal : 0;
+}
+
+pq_status pq_proxy_run(pq_ctx *ctx, pq_figures *out, pq_meter *m, pq_session *s, const pq_start *p)
+{
+    pq_tensor *y = NULL;
+    double sum = 0;
+    pq_status st = m->reference ? PQ_OK : make_references(ctx, m);
+    if (st != PQ_OK) return st;
+    PQ_TRY(pq_session_outputs(ctx, &y, s));
+    const float *reference = m->reference;
+    for (size_t g = 0; g < m->n_references; g++) {
+        PQ_TRY(run_group(ctx, m, s, p, g, y));
+        for (size_t i = 0; i < s->n_outputs; i++) {
+            const size_t n = (size_t)pq_shape_count(&s->output_shape[i]);
+            sum += agreement(pq_tensor_data(&y[i]), reference, n) / (double)s->n_outputs;
+            reference += n;
+        }
+    }
+    for (int i = 0; i < PQ_FIG_COUNT; i++) out->v[i] = -1;
+    out->v[PQ_FIG_AP] = sum / (double)m->n_references;
+out:
+    if (y) pq_session_outputs_free(y, s);
+    return st;
+}

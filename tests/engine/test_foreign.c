@@ -1,0 +1,243 @@
+/* The engines opened at run time against ref, on random small networks and tiny detectors. Skipped
+ * with one line each where a runtime is not here. */
+#include "graphs.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "engine/engines.h"
+#include "support/tiny.h"
+
+enum { GRAPHS = 12, NODES = 12 };
+
+static pq_tensor *run_on(pq_ctx *ctx, const pq_engine *e, const pq_graph *g, const pq_plan *plan,
+                         const pq_tensor *in, pq_session **session)
+{
+    pq_tensor *out;
+    PQ_CHECK(ctx, pq_compile(ctx, session, e, g, plan, NULL));
+    PQ_CHECK(ctx, pq_session_outputs(ctx, &out, *session));
+    PQ_CHECK(ctx, pq_run(ctx, *session, in, 1, out, (*session)->n_outputs));
+    return out;
+}
+
+/* Largest and mean |a - b| over all outputs, each by the largest |a| of its tensor. */
+typedef struct gap {
+    double worst, mean;
+} gap;
+
+static gap compare(pq_ctx *ctx, const pq_engine *e, const pq_graph *g, const pq_plan *plan,
+                   const pq_tensor *in)
+{
+    pq_session *a, *b;
+    pq_tensor *x = run_on(ctx, &pq_engine_ref, g, plan, in, &a);
+    pq_tensor *y = run_on(ctx, e, g, plan, in, &b);
+    gap far = {0, 0};
+    for (size_t k = 0; k < a->n_outputs; k++) {
+        const float *p = pq_tensor_data(&x[k]), *q = pq_tensor_data(&y[k]);
+        const size_t n = (size_t)pq_shape_count(&x[k].shape);
+        double top = 1e-6, sum = 0, worst = 0;
+        for (size_t i = 0; i < n; i++) {
+            const double d = fabs((double)p[i] - (double)q[i]);
+            top = fmax(top, fabs((double)p[i]));
+            worst = fmax(worst, d);
+            sum += d;
+        }
+        far.worst = fmax(far.worst, worst / top);
+        far.mean = fmax(far.mean, n ? sum / (double)n / top : 0);
+    }
+    pq_session_outputs_free(x, a);
+    pq_session_outputs_free(y, b);
+    pq_session_free(a);
+    pq_session_free(b);
+    return far;
+}
+
+static void on_random_graphs(const pq_engine *e, double share, double worst, double mean)
+{
+    gap most = {0, 0};
+    pq_ctx *ctx;
+    assert_int_equal(pq_ctx_new(&ctx), PQ_OK);
+    pq_ctx_set_threads(ctx, 2);
+    pq_engine_info info;
+    const bool here = e->probe(ctx, &info) == PQ_OK;
+    if (!here) print_message("skipped: %s\n", pq_ctx_error(ctx));
+    for (uint64_t seed = 1; here && seed <= GRAPHS; seed++) {
+        pq_small s;
+        pq_tensor in;
+        pq_ranges *r;
+        pq_plan *plan;
+        graphs_random(&s, seed, NODES);
+        graphs_input(&in, s.ctx, s.g, seed);
+        graphs_ranges(&r, s.ctx, s.g, &in);
+        graphs_plan(&plan, s.ctx, s.g, r, e, share, seed % 2 ? PQ_SCHEME_U8 : PQ_SCHEME_S8,
+                    PQ_PREC_FP32, seed);
+        if (info.rounds_outputs && seed % 3)
+            PQ_CHECK(s.ctx, pq_plan_round_outputs(s.ctx, plan, s.g, r));
+        const gap one = compare(ctx, e, s.g, plan, &in);
+        if (one.worst > worst || one.mean > mean)
+            print_message("seed %d: worst %.3g, mean %.3g\n", (int)seed, one.worst, one.mean);
+        most.worst = fmax(most.worst, one.worst);
+        most.mean = fmax(most.mean, one.mean);
+        pq_plan_free(plan);
+        pq_ranges_free(r);
+        pq_tensor_clear(&in);
+        pq_small_end(&s);
+    }
+    pq_ctx_free(ctx);
+    if (!here) skip();
+    print_message("%s, %.0f %% INT8: worst %.3g, mean %.3g\n", e->name, 100 * share, most.worst,
+                  most.mean);
+    assert_true(most.worst <= worst);
+    assert_true(most.mean <= mean);
+}
+
+/* One level of difference in the middle may flip roundings behind it: whole quantized networks are
+ * compared by their mean. */
+static void ort_float(void **state)
+{
+    (void)state;
+    on_random_graphs(&pq_engine_onnxruntime, 0, 1e-4, 1e-5);
+}
+static void ort_int8(void **state)
+{
+    (void)state;
+    on_random_graphs(&pq_engine_onnxruntime, 1, 0.02, 5e-4);
+}
+static void ov_float(void **state)
+{
+    (void)state;
+    on_random_graphs(&pq_engine_openvino, 0, 1e-4, 1e-5);
+}
+static void ov_int8(void **state)
+{
+    (void)state;
+    on_random_graphs(&pq_engine_openvino, 1, 0.02, 5e-4);
+}
+
+/* Every weighted operator is found again in the runtime's own list, with a time. */
+static void lists_layers(pq_ctx *ctx, const pq_engine *e)
+{
+    enum { ROOM = 512 };
+    static pq_layer layer[ROOM];
+    pq_graph *g = tiny_detector(ctx, TINY_DAMO);
+    pq_plan *plan = tiny_int8_plan(ctx, g, PQ_SCHEME_U8, 4);
+    pq_session *s;
+    pq_tensor in;
+    graphs_input(&in, ctx, g, 3);
+    pq_tensor *out = run_on(ctx, e, g, plan, &in, &s);
+    for (int round = 0; round < 2; round++) {
+        size_t n = ROOM;
+        double ms = 0;
+        PQ_CHECK(ctx, e->layers(ctx, s, &in, 1, layer, &n));
+        assert_true(n > 10 && n < ROOM);
+        for (size_t k = 0; k < g->n_nodes; k++) {
+            const pq_node *node = &g->node[k];
+            if (node->dead || node->op != PQ_OP_CONV) continue;
+            size_t found = 0;
+            for (size_t i = 0; i < n; i++)
+                found += layer[i].macs > 0 && strcmp(layer[i].node, node->name) == 0;
+            if (found != 1) fail_msg("%s: %zu kernels, expected 1", node->name, found);
+        }
+        for (size_t i = 0; i < n; i++) ms += layer[i].ms;
+        assert_true(ms > 0);
+        n = 3;
+        PQ_CHECK(ctx, e->layers(ctx, s, &in, 1, layer, &n));
+        assert_int_equal(n, 3);
+    }
+    pq_session_outputs_free(out, s);
+    pq_session_free(s);
+    pq_tensor_clear(&in);
+    pq_plan_free(plan);
+    pq_graph_free(g);
+}
+
+static void on_engine(const pq_engine *e, void (*test)(pq_ctx *, const pq_engine *))
+{
+    pq_ctx *ctx;
+    assert_int_equal(pq_ctx_new(&ctx), PQ_OK);
+    pq_engine_info info;
+    const bool here = e->probe(ctx, &info) == PQ_OK;
+    if (here)
+        test(ctx, e);
+    else
+        print_message("skipped: %s\n", pq_ctx_error(ctx));
+    pq_ctx_free(ctx);
+    if (!here) skip();
+}
+
+static void ort_layers(void **state)
+{
+    (void)state;
+    on_engine(&pq_engine_onnxruntime, lists_layers);
+}
+static void ov_layers(void **state)
+{
+    (void)state;
+    on_engine(&pq_engine_openvino, lists_layers);
+}
+
+/* A session runs on after the context that compiled it is gone. */
+static void outlives(pq_ctx *ctx, const pq_engine *e)
+{
+    pq_ctx *first;
+    pq_session *s;
+    pq_tensor in, *out;
+    pq_plan *plan;
+    pq_graph *g = tiny_detector(ctx, TINY_YOLOX);
+    assert_int_equal(pq_ctx_new(&first), PQ_OK);
+    PQ_CHECK(ctx, pq_plan_float(ctx, &plan, g, PQ_PREC_FP32));
+    PQ_CHECK(first, pq_compile(first, &s, e, g, plan, NULL));
+    pq_ctx_free(first);
+    graphs_input(&in, ctx, g, 3);
+    PQ_CHECK(ctx, pq_session_outputs(ctx, &out, s));
+    PQ_CHECK(ctx, pq_run(ctx, s, &in, 1, out, s->n_outputs));
+    pq_session_outputs_free(out, s);
+    pq_session_free(s);
+    pq_tensor_clear(&in);
+    pq_plan_free(plan);
+    pq_graph_free(g);
+}
+
+static void ort_outlives(void **state)
+{
+    (void)state;
+    on_engine(&pq_engine_onnxruntime, outlives);
+}
+static void ov_outlives(void **state)
+{
+    (void)state;
+    on_engine(&pq_engine_openvino, outlives);
+}
+
+/* float16 is refused with the reason before the runtime sees anything. */
+static void refuses_fp16(void **state)
+{
+    pq_ctx *ctx;
+    pq_plan *plan;
+    pq_session *s;
+    (void)state;
+    assert_int_equal(pq_ctx_new(&ctx), PQ_OK);
+    pq_graph *g = tiny_detector(ctx, TINY_YOLOX);
+    PQ_CHECK(ctx, pq_plan_float(ctx, &plan, g, PQ_PREC_FP16));
+    PQ_CHECK_FAILS(ctx, pq_compile(ctx, &s, &pq_engine_onnxruntime, g, plan, NULL),
+                   PQ_E_UNSUPPORTED, "float32 and int8 only");
+    PQ_CHECK_FAILS(ctx, pq_compile(ctx, &s, &pq_engine_openvino, g, plan, NULL), PQ_E_UNSUPPORTED,
+                   "no float16");
+    pq_plan_free(plan);
+    pq_graph_free(g);
+    pq_ctx_free(ctx);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(ort_float),    cmocka_unit_test(ort_int8),
+        cmocka_unit_test(ort_layers),   cmocka_unit_test(ort_outlives),
+        cmocka_unit_test(ov_float),     cmocka_unit_test(ov_int8),
+        cmocka_unit_test(ov_layers),    cmocka_unit_test(ov_outlives),
+        cmocka_unit_test(refuses_fp16),
+    };
+    return cmocka_run_group_tests_name("engine/foreign", tests, NULL, NULL);
+}
