@@ -223,6 +223,7 @@ cJSON *cli_run_json(const cli_work *w, const cli_outcome *o)
                                       pq_calibrator_name(w->calibration.ranges->calibrator)) &&
               cJSON_AddNumberToObject(c, "images", (double)w->calibration.ranges->n_images) &&
               (!w->c->calib_data || cJSON_AddStringToObject(c, "folder", w->c->calib_data)) &&
+              cli_add_corrections(doc, w->calibration.corrections) &&
               (c = cJSON_AddObjectToObject(doc, "postprocessing")) != NULL &&
               cJSON_AddNumberToObject(c, "conf_thres", w->model.head.conf) &&
               cJSON_AddNumberToObject(c, "iou_thres", w->model.head.iou) &&

@@ -101,14 +101,20 @@ static pq_tensor input(pq_small *s, const pq_shape *shape)
     return t;
 }
 
-/* Mean over channels of log2(largest reach / reach): 0 where all reach alike. */
+/* Mean over channels that carry anything of log2(largest reach / reach): 0 where all reach alike.
+ */
 static double unevenness(const float *reach, size_t n)
 {
     float most = 0;
     double sum = 0;
     for (size_t c = 0; c < n; c++) most = fmaxf(most, reach[c]);
-    for (size_t c = 0; c < n; c++) sum += reach[c] > 0 ? log2((double)(most / reach[c])) : 0;
-    return sum / (double)n;
+    size_t used = 0;
+    for (size_t c = 0; c < n; c++) {
+        if (!(reach[c] > 0)) continue;
+        sum += log2((double)(most / reach[c]));
+        used++;
+    }
+    return used ? sum / (double)used : 0;
 }
 
 static void check_exact(pq_act act, uint64_t seed)
@@ -126,17 +132,23 @@ static void check_exact(pq_act act, uint64_t seed)
     const pq_value_id d = pq_graph_find_value(s.g, "d.output");
     const double uneven = unevenness(reach[a], 16) + unevenness(reach[d], 16);
     bool *changed;
+    pq_equalized *flat;
     PQ_CHECK(s.ctx, pq_test_run(s.ctx, &before, s.g, &in));
     PQ_CHECK(s.ctx, pq_alloc(s.ctx, &changed, s.g->n_values, 1));
-    PQ_CHECK(s.ctx, pq_equalize(s.ctx, s.g, reach, changed));
+    PQ_CHECK(s.ctx, pq_alloc(s.ctx, &flat, s.g->n_values, sizeof *flat));
+    PQ_CHECK(s.ctx, pq_equalize(s.ctx, s.g, reach, changed, flat));
     PQ_CHECK(s.ctx, pq_test_run(s.ctx, &after, s.g, &in));
     assert_memory_equal(pq_tensor_data(&before), pq_tensor_data(&after), pq_buf_bytes(after.buf));
     assert_true(changed[pq_graph_find_value(s.g, "d.weight")]);
     pq_reach_free(reach, s.g->n_values);
     reach = reach_of(&s, &in);
-    assert_true(unevenness(reach[a], 16) + unevenness(reach[d], 16) < 0.7 * uneven);
+    const double flatter = unevenness(reach[a], 16) + unevenness(reach[d], 16);
+    assert_true(flatter < 0.75 * uneven);
+    assert_true(fabs(flat[a].bits_before + flat[d].bits_before - uneven) < 1e-4);
+    assert_true(fabs(flat[a].bits + flat[d].bits - flatter) < 1e-4);
     pq_reach_free(reach, s.g->n_values);
     pq_free(changed);
+    pq_free(flat);
     pq_tensor_clear(&in);
     pq_tensor_clear(&before);
     pq_tensor_clear(&after);
@@ -173,11 +185,15 @@ static void test_pinned(void **state)
         pq_tensor in = input(&s, &shape);
         float **reach = reach_of(&s, &in);
         bool *changed;
+        pq_equalized *flat;
         PQ_CHECK(s.ctx, pq_alloc(s.ctx, &changed, s.g->n_values, 1));
-        PQ_CHECK(s.ctx, pq_equalize(s.ctx, s.g, reach, changed));
-        for (pq_value_id v = 0; v < s.g->n_values; v++) assert_false(changed[v]);
+        PQ_CHECK(s.ctx, pq_alloc(s.ctx, &flat, s.g->n_values, sizeof *flat));
+        PQ_CHECK(s.ctx, pq_equalize(s.ctx, s.g, reach, changed, flat));
+        for (pq_value_id v = 0; v < s.g->n_values; v++)
+            assert_false(changed[v] || flat[v].bits != flat[v].bits_before);
         pq_reach_free(reach, s.g->n_values);
         pq_free(changed);
+        pq_free(flat);
         pq_tensor_clear(&in);
         pq_small_end(&s);
     }
