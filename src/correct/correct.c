@@ -19,7 +19,7 @@
 #include "graph/eval.h"
 #include "plan/names.h"
 
-enum { REACH_IMAGES = 32, IMAGES = 64 };
+enum { REACH_IMAGES = 32, IMAGES = 128 };
 static const size_t default_bytes = (size_t)3 << 30;
 
 static double now(void)
@@ -150,7 +150,7 @@ static pq_status choose_images(work *w)
 /* All that an operator's correction depends on. */
 static void find_context(const work *w, char hex[65])
 {
-    static const char version[] = "correct 2";
+    static const char version[] = "correct 3";
     pq_sha256 h;
     char hash[65];
     pq_sha256_init(&h);
