@@ -54,6 +54,8 @@ typedef struct cli_common {
     bool no_equalize, no_bias_correct, no_adaround;
     bool rounds_outputs; /* int8 plans round their outputs whatever the engine */
     bool json, quiet;
+    int argc; /* the command line from the command's name on, for run.json; may stay 0 */
+    char **argv;
 } cli_common;
 void cli_common_init(cli_common *c);
 /** cli_context as --quiet and --engine-path say. */
@@ -136,6 +138,10 @@ pq_status cli_need_head(pq_ctx *ctx, const cli_model *m);
 pq_status cli_match_classes(pq_ctx *ctx, cli_model *m, const pq_coco *coco);
 /** Fill class_name; called by cli_model_read. */
 pq_status cli_name_classes(pq_ctx *ctx, cli_model *m);
+/** Seconds of CLOCK_MONOTONIC. */
+double cli_now(void);
+/** "90", "90s", "10m" or "2h": false where it is none of them. */
+bool cli_parse_seconds(const char *text, double *seconds);
 /** "N" or "HxW". Errors: INVALID. */
 pq_status cli_parse_size(pq_ctx *ctx, const char *text, int64_t *h, int64_t *w);
 
@@ -154,7 +160,7 @@ typedef struct cli_calibration {
 pq_status cli_calibrate(pq_ctx *ctx, cli_calibration *out, const cli_model *m, const cli_common *c,
                         const pq_engine *engine, const pq_dataset *eval, const char *journal);
 void cli_calibration_clear(cli_calibration *k);
-/** A summary of corrections (may be NULL), as "corrections" of an object and as four lines. */
+/** A summary of corrections, as "corrections" of an object and as four lines; nothing for NULL. */
 bool cli_add_corrections(cJSON *to, const pq_corrections *c);
 void cli_print_corrections(const pq_corrections *c);
 /** Can a file of that name be written? Asked before minutes of work go into it. Errors: IO. */

@@ -6,7 +6,7 @@
 bool cli_add_corrections(cJSON *to, const pq_corrections *c)
 {
     pq_correction_summary s;
-    if (!c) return cJSON_AddNullToObject(to, "corrections") != NULL;
+    if (!c) return true;
     pq_corrections_summarize(c, &s);
     cJSON *o = cJSON_AddObjectToObject(to, "corrections");
     return cJSON_AddNumberToObject(o, "equalized_values", (double)s.equalized) &&
