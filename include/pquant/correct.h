@@ -92,7 +92,8 @@ typedef struct pq_correct_opts {
     const bool *int8;    /* per quant_index: the assignment they are for; NULL: all */
     const char *journal; /* finished operators are appended, found ones reused; NULL: none */
     size_t max_images;   /* for what needs several passes' data at once; 0: 128 */
-    size_t max_bytes;    /* feature maps of these images in memory; 0: 3 GiB, then fewer images */
+    size_t max_bytes;    /* feature maps of these images in memory; 0: 6 GiB or half of the
+                            machine's, whichever is less; then fewer images */
     uint64_t seed;       /* which positions are sampled */
 } pq_correct_opts;
 

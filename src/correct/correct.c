@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include <pquant/correct.h>
 
@@ -20,7 +21,6 @@
 #include "plan/names.h"
 
 enum { REACH_IMAGES = 32, IMAGES = 128 };
-static const size_t default_bytes = (size_t)3 << 30;
 
 static double now(void)
 {
@@ -131,10 +131,19 @@ out:
     return st;
 }
 
+/* 6 GiB, or half of the machine's memory where that is less. */
+static size_t default_bytes(void)
+{
+    const size_t most = (size_t)6 << 30;
+    const long pages = sysconf(_SC_PHYS_PAGES), page = sysconf(_SC_PAGESIZE);
+    if (pages <= 0 || page <= 0 || (size_t)pages > 2 * (most / (size_t)page)) return most;
+    return (size_t)pages / 2 * (size_t)page;
+}
+
 /* As many images as fit, evenly spread over those given. */
 static pq_status choose_images(work *w)
 {
-    const size_t room = w->o->max_bytes ? w->o->max_bytes : default_bytes;
+    const size_t room = w->o->max_bytes ? w->o->max_bytes : default_bytes();
     size_t n = w->o->max_images ? w->o->max_images : IMAGES, bytes;
     pq_status st = pq_lockstep_bytes(w->ctx, &bytes, w->g);
     if (st != PQ_OK) return st;
@@ -150,7 +159,7 @@ static pq_status choose_images(work *w)
 /* All that an operator's correction depends on. */
 static void find_context(const work *w, char hex[65])
 {
-    static const char version[] = "correct 3";
+    static const char version[] = "correct 4";
     pq_sha256 h;
     char hash[65];
     pq_sha256_init(&h);
@@ -184,7 +193,9 @@ static pq_status prepare(work *w)
     PQ_TRY(choose_images(w));
     find_context(w, context);
     PQ_TRY(pq_correct_journal_open(w->ctx, &w->journal, w->o->journal, context));
-    PQ_TRY(pq_spots_new(w->ctx, &w->spots, w->engine, w->g, &w->part, w->prep, w->head));
+    /* A bias alone serves objects at the background's cost: positions anywhere (decisions.md). */
+    const pq_head *head = w->o->no_adaround ? NULL : w->head;
+    PQ_TRY(pq_spots_new(w->ctx, &w->spots, w->engine, w->g, &w->part, w->prep, head));
     PQ_TRY(pq_lockstep_new(w->ctx, &w->l, w->engine, w->g, &w->part, w->prep));
     PQ_TRY(pq_alloc(w->ctx, &w->encoding, w->g->n_values, sizeof *w->encoding));
     PQ_TRY(pq_alloc(w->ctx, &w->c->encoding, w->g->n_nodes, sizeof *w->c->encoding));

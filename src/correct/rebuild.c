@@ -18,15 +18,13 @@
 #include "correct/grid.h"
 #include "correct/linear.h"
 
-/* Samples in all, spread over the images, and of one image at most: neighbours say the same. */
-enum { SAMPLES = 16384, MOST_POSITIONS = 256, SWEEPS = 8, SHRINKS = 26 };
+enum { POSITIONS = 128, SWEEPS = 8, SHRINKS = 26 };
 static const double ridge = 0.01; /* of the mean variance of the inputs */
 
 typedef struct layer {
     const pq_graph *g;
     const pq_node *n;
     const pq_rebuild_opts *o;
-    size_t positions;                            /* samples of one image */
     size_t m, groups, outputs, k;                /* samples; per group: rows, inputs times window */
     uint32_t *at;                                /* [m]: output position */
     float *weight, *scale, *bias;                /* results */
@@ -46,18 +44,12 @@ typedef struct group {
 
 /* ---- samples ---- */
 
-static size_t positions_of(size_t n_images)
-{
-    const size_t n = SAMPLES / (n_images ? n_images : 1);
-    return n > MOST_POSITIONS ? MOST_POSITIONS : n > 0 ? n : 1;
-}
-
 static void draw(layer *l)
 {
     const pq_shape *out = &pq_out_value(l->g, l->n, 0)->shape;
     pq_rng rng = {l->o->seed};
     for (size_t i = 0; i < l->m; i++)
-        l->at[i] = (uint32_t)pq_spots_draw(l->o->spots, &rng, i / l->positions, (size_t)out->dim[2],
+        l->at[i] = (uint32_t)pq_spots_draw(l->o->spots, &rng, i / POSITIONS, (size_t)out->dim[2],
                                            (size_t)out->dim[3]);
 }
 
@@ -72,7 +64,7 @@ static void gather_row(float *to, const layer *l, size_t channel, int64_t ky, in
         const int64_t p = (int64_t)l->at[i];
         const int64_t y = p / out->dim[3] * w->stride[0] - w->pad[0] + ky * w->dilation[0];
         const int64_t x = p % out->dim[3] * w->stride[1] - w->pad[1] + kx * w->dilation[1];
-        const float *map = l->o->x + (i / l->positions * (size_t)in->dim[1] + channel) * area;
+        const float *map = l->o->x + (i / POSITIONS * (size_t)in->dim[1] + channel) * area;
         const bool inside = y >= 0 && y < in->dim[2] && x >= 0 && x < in->dim[3];
         to[i] = inside ? pq_steps_round(map[y * in->dim[3] + x], steps) : 0;
     }
@@ -113,8 +105,8 @@ static void gather_outputs(group *p)
         const float gain = e ? e->gain[o] : 1, shift = e ? e->shift[o] : 0;
         float *to = p->y + r * l->m;
         for (size_t i = 0; i < l->m; i++)
-            to[i] = gain * l->o->z[(i / l->positions * (size_t)out->dim[1] + o) * area + l->at[i]] +
-                    shift;
+            to[i] =
+                gain * l->o->z[(i / POSITIONS * (size_t)out->dim[1] + o) * area + l->at[i]] + shift;
         p->mean_y[r] = centre(to, l->m);
         l->variance[o] = 0;
         for (size_t i = 0; i < l->m; i++) l->variance[o] += (double)to[i] * (double)to[i];
@@ -316,8 +308,7 @@ pq_status pq_rebuild(pq_ctx *ctx, pq_fix *out, const pq_graph *g, const pq_node 
     layer l = {.g = g,
                .n = n,
                .o = o,
-               .positions = positions_of(o->n_images),
-               .m = o->n_images * positions_of(o->n_images),
+               .m = o->n_images * POSITIONS,
                .groups = (size_t)n->attr.window.groups,
                .outputs = channels / (size_t)n->attr.window.groups,
                .k = (size_t)(shape->dim[1] * shape->dim[2] * shape->dim[3])};

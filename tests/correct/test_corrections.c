@@ -365,7 +365,7 @@ static void refuse_hostile(const char *path)
         {"weights", "{\"file\":\"../x\",\"sha256\":\"\"}", ""},
         {"weights", "null", ""}};
     for (size_t i = 0; i < sizeof change / sizeof *change; i++) {
-        char copy[170];
+        char copy[200];
         cJSON *doc;
         pq_corrections *c;
         snprintf(copy, sizeof copy, "%s.changed.json", path);
