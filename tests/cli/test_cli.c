@@ -353,14 +353,26 @@ static void benches(void **state)
     WORKS("bench", w.damo, "--runs", "1", "--threads", "1", "--batch", "2", "--data", w.images);
 }
 
+static bool is_there(const char *name)
+{
+    char path[160];
+    at(path, sizeof path, name);
+    return pq_file_exists(path);
+}
+
 static void calibrates(void **state)
 {
     (void)state;
     WORKS("calibrate", w.yolox, "--calib-data", w.images, "--threads", "1", "--data", w.images);
     assert_non_null(strstr(w.err, "4 of 4 calibration images are evaluated too"));
     assert_non_null(strstr(w.out, "ranges.json"));
+    assert_non_null(strstr(w.out, "rounded by reconstruction"));
+    assert_true(is_there("ranges.corrections.json"));
+    assert_false(is_there("ranges.corrections.journal"));
     WORKS("calibrate", w.yolox, "--calib-data", w.images, "--threads", "1", "-o", "r.json",
-          "--calibrator", "max", "--calib-images", "2", "--json");
+          "--calibrator", "max", "--calib-images", "2", "--json", "--no-equalize",
+          "--no-bias-correct", "--no-adaround");
+    assert_false(is_there("r.corrections.json"));
     cJSON *o = json();
     assert_true(number(o, "images") == 2);
     assert_string_equal(string(o, "calibrator"), "max");
