@@ -9,7 +9,7 @@
 
 /* A box is shown to people from this score on; two boxes are the same find from this IoU on. */
 static const double shown = 0.3, same_place = 0.5;
-enum { BINS = 41, MOST_BOXES = 40, PICTURE_SIDE = 480, PICTURE_QUALITY = 72 };
+enum { BINS = 201, MOST_BOXES = 40, PICTURE_SIDE = 480, PICTURE_QUALITY = 72 };
 
 typedef struct found {
     const pq_detection *d;
