@@ -25,6 +25,7 @@ typedef struct pq_engine_info {
     char device[128];
     unsigned precisions; /* bit 1 << pq_precision for each that runs natively */
     pq_scheme scheme;    /* default scheme of its plans */
+    bool mixes;          /* FP32 and its half precision may stand side by side in a plan */
     bool taps;           /* compile options tap and keep are honoured */
     bool rounds_outputs; /* its INT8 kernels give quantized results only: plans for it are best made
                             with pq_plan.rounds_outputs */

@@ -184,6 +184,29 @@ static void front_table(pq_page *p, const cJSON *doc)
     pq_page_table_end(p);
 }
 
+static bool any_predicted(const cJSON *doc)
+{
+    const cJSON *v;
+    cJSON_ArrayForEach(v, pq_field(doc, "front")) if (pq_field_true(v, "predicted")) return true;
+    return false;
+}
+
+/* How far predicted times can be trusted. */
+static void latency_note(pq_page *p, const cJSON *m)
+{
+    const double plans = pq_field_number(m, "plans"), error = pq_field_number(m, "median_error");
+    if (!(plans > 0) || !isfinite(error)) return;
+    pq_page_f(
+        p,
+        "<p class=\"note\">Times were searched with a model of latency, fitted to %.0f measured "
+        "plans: off by %.1f&nbsp;%% (median) on plans that it had not seen",
+        plans, 100 * error);
+    if (pq_field_number(m, "error_95") > 0)
+        pq_page_f(p, ", by %.1f&nbsp;%% at most in 95 of 100",
+                  100 * pq_field_number(m, "error_95"));
+    pq_page_raw(p, ".</p>\n");
+}
+
 void pq_page_front(pq_page *p, const cJSON *doc)
 {
     double xs[2], ys[2];
@@ -197,9 +220,10 @@ void pq_page_front(pq_page *p, const cJSON *doc)
     pq_page_f(p,
               "<p>Each point is an assignment of precisions. Up is more accurate, left is faster; "
               "whiskers are 95&nbsp;%% intervals.%s</p>\n",
-              pq_field_list(doc, "front")
+              any_predicted(doc)
                   ? " Hollow points are predicted, filled ones measured on the engine."
                   : "");
+    latency_note(p, pq_field(doc, "latency_model"));
     pq_page_chart(p, FRONT_W, FRONT_H, "narrow",
                   "Scatter plot of accuracy against latency; the figures are in the tables");
     pq_page_x_grid(p, &x, 22, FRONT_H - 48);

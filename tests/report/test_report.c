@@ -164,9 +164,12 @@ static cJSON *large_run(int n)
         cJSON_AddNumberToObject(o, "macs", 1e7 + i);
         cJSON_AddStringToObject(o, "precision", i % 17 == 3 ? "fp32" : "int8");
         cJSON_AddStringToObject(o, "kind", i % 3 ? "map" : "proxy");
-        cJSON_AddNumberToObject(o, "damage", i % 3 ? (i % 17 == 3 ? 0.02 : 0.0004) : 0.01 * i);
-        cJSON_AddNumberToObject(o, "damage_low", i % 3 ? -0.001 : 0);
-        cJSON_AddNumberToObject(o, "damage_high", i % 3 ? 0.03 : 0.02 * i);
+        cJSON_AddNumberToObject(o, "damage",
+                                i == 6        ? 1e6
+                                : i % 17 == 3 ? 0.02
+                                              : 0.0004 * (i % 7 - 1));
+        cJSON_AddNumberToObject(o, "damage_low", -0.001);
+        cJSON_AddNumberToObject(o, "damage_high", 0.03);
         cJSON_AddBoolToObject(o, "noise", i % 4 == 1);
         cJSON_AddNumberToObject(o, "ms_saved", 0.01 * (i % 11));
         if (i % 17 == 3) cJSON_AddStringToObject(o, "advice", "try percentile calibration");
@@ -387,7 +390,8 @@ static void large_report(void **state)
     char *html = page_of(r, "large");
     check_numbers(html);
     assert_non_null(strstr(html, "Chosen point"));
-    assert_non_null(strstr(html, "proxy of damage"));
+    assert_non_null(strstr(html, "estimated damage"));
+    assert_null(strstr(html, "1000000"));
     assert_non_null(strstr(html, "INT8 in 376 of 400 operators: 2.94"));
     assert_non_null(strstr(html, "try percentile calibration"));
     assert_null(strstr(html, "<section id=\"map\"")); /* no model was given */
