@@ -195,12 +195,12 @@ int cmd_run(int argc, char **argv)
     if (r.budget.preset && r.budget.plan)
         return cli_usage("run", "--preset and --plan exclude each other");
     r.model = word[0];
-    c.argc = argc;
-    c.argv = argv;
     r.budget.max_drop /= 100;
     if (r.time_budget && !cli_parse_seconds(r.time_budget, &opts.budget))
         return cli_usage("run", "--time-budget '%s', expected 90s, 10m or 2h", r.time_budget);
     opts.half = r.half;
+    c.argc = argc;
+    c.argv = argv;
     if ((rc = cli_need_data("run", &c)) >= 0) return rc;
     pq_ctx *ctx;
     if (cli_context_for(&ctx, &c) != PQ_OK) return CLI_FAILED;
