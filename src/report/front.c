@@ -3,7 +3,7 @@
 
 #include "report/charts.h"
 
-enum { FRONT_W = 680, FRONT_H = 390, MOST_POINTS = 3000 };
+enum { FRONT_W = 680, FRONT_H = 390, FRONT_TOP = 36, MOST_POINTS = 3000 };
 
 /* What lies far below the interesting part is drawn at the lower edge: a network that loses 13
  * points in INT8 must not flatten the tenths that the choice is about. */
@@ -213,7 +213,7 @@ void pq_page_front(pq_page *p, const cJSON *doc)
     if (!front_limits(doc, xs, ys)) return;
     const double room = 0.06 * (xs[1] - xs[0]) + 0.01 * xs[1];
     const pq_axis x = pq_axis_make(fmax(0, xs[0] - room), xs[1] + room, 62, FRONT_W - 16, 7);
-    const pq_axis y = pq_axis_make(lower_edge(doc, ys[0]), ys[1], FRONT_H - 48, 22, 6);
+    const pq_axis y = pq_axis_make(lower_edge(doc, ys[0]), ys[1], FRONT_H - 48, FRONT_TOP, 6);
     const double budget = pq_field_number(pq_field(doc, "run"), "max_drop");
     const double latency = pq_field_number(pq_field(doc, "run"), "max_latency_ms");
     pq_page_section(p, "front", "Accuracy against latency");
@@ -226,7 +226,7 @@ void pq_page_front(pq_page *p, const cJSON *doc)
     latency_note(p, pq_field(doc, "latency_model"));
     pq_page_chart(p, FRONT_W, FRONT_H, "narrow",
                   "Scatter plot of accuracy against latency; the figures are in the tables");
-    pq_page_x_grid(p, &x, 22, FRONT_H - 48);
+    pq_page_x_grid(p, &x, FRONT_TOP, FRONT_H - 48);
     pq_page_y_grid(p, &y, 62, FRONT_W - 16, true);
     pq_page_f(p,
               "<text x=\"%d\" y=\"%d\" text-anchor=\"middle\">latency, ms</text>"
@@ -240,7 +240,7 @@ void pq_page_front(pq_page *p, const cJSON *doc)
                   at, FRONT_W - 16, at + 15);
     }
     if (latency >= x.lo && latency <= x.hi)
-        pq_page_f(p, "<path class=\"budget\" d=\"M%.1f 22V%d\"/>\n", pq_axis_at(&x, latency),
+        pq_page_f(p, "<path class=\"budget\" d=\"M%.1f 36V%d\"/>\n", pq_axis_at(&x, latency),
                   FRONT_H - 48);
     front_points(p, doc, &x, &y);
     front_rows(p, doc, &x, &y);

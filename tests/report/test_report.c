@@ -313,6 +313,20 @@ static void made_up(const pq_coco *coco, pq_detections *before, pq_detections *a
     PQ_CHECK(w.ctx, pq_detections_push(w.ctx, after, &more));
 }
 
+/* run.json with the figures that these detections have. */
+static void run_says(const pq_coco *coco, const pq_detections *before, const pq_detections *after)
+{
+    const pq_detections *const list[2] = {before, after};
+    cJSON *run = tiny_run(), *rows = cJSON_GetObjectItem(run, "results");
+    for (int i = 0; i < 2; i++) {
+        pq_figures f;
+        PQ_CHECK(w.ctx, pq_evaluate(w.ctx, &f, coco, list[i]->at, list[i]->n));
+        cJSON *figures = cJSON_GetObjectItem(cJSON_GetArrayItem(rows, 2 * i), "figures");
+        cJSON_SetNumberValue(cJSON_GetObjectItem(figures, "AP"), f.v[PQ_FIG_AP]);
+    }
+    write_json("small/run.json", run);
+}
+
 static void full_report(void **state)
 {
     pq_coco *coco;
@@ -323,6 +337,7 @@ static void full_report(void **state)
     PQ_CHECK(w.ctx, pq_coco_load(w.ctx, &coco, at("ann.json")));
     PQ_CHECK(w.ctx, pq_dataset_from_coco(w.ctx, &images, coco, at("images"), 0));
     made_up(coco, &before, &after);
+    run_says(coco, &before, &after);
     const pq_report_opts o = {.graph = w.graph,
                               .plan = w.plan,
                               .coco = coco,
