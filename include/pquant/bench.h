@@ -32,6 +32,7 @@ typedef struct pq_bench_row {
     double ratio; /* median of the first row / this median: how many times as fast as the first */
     double convolutions_ms; /* median of the weighted steps alone, back to back; 0: not measured */
     double over_convolutions; /* median / convolutions_ms; 0: not measured */
+    double device_ms; /* median of the device's own time, copies not counted; 0: not measured */
 } pq_bench_row;
 
 /** An encoded picture and what is done with it, for end-to-end runs. */

@@ -82,7 +82,7 @@ static pq_status choose(cli_work *w, const request *r, pq_choice *choice, pq_sco
 
 static pq_status float_plan(cli_work *w, pq_plan **out)
 {
-    return pq_plan_float(w->ctx, out, w->model.graph, PQ_PREC_FP32);
+    return pq_plan_float(w->ctx, out, w->model.graph, w->base);
 }
 
 static pq_status int8_plan(cli_work *w, pq_plan **out)

@@ -29,11 +29,14 @@ pq_status cli_work_open(pq_ctx *ctx, cli_work *w, const char *model, const cli_c
                         const char *out)
 {
     pq_status st;
+    pq_engine_info info;
     char *path = NULL, *journal = NULL;
     memset(w, 0, sizeof *w);
     w->ctx = ctx;
     w->c = c;
     PQ_TRY(pq_engine_find(ctx, &w->engine, c->engine));
+    PQ_TRY(w->engine->probe(ctx, &info));
+    w->base = info.base;
     PQ_TRY(cli_scheme(ctx, &w->scheme, c, w->engine));
     PQ_TRY(check_writable(ctx, out));
     PQ_TRY(pq_strdup(ctx, &w->out, out));
@@ -49,7 +52,7 @@ pq_status cli_work_open(pq_ctx *ctx, cli_work *w, const char *model, const cli_c
                              .ranges = w->calibration.ranges,
                              .corrections = w->calibration.corrections,
                              .scheme = w->scheme,
-                             .base = PQ_PREC_FP32,
+                             .base = w->base,
                              .data = w->data.images,
                              .coco = w->data.coco,
                              .prep = &w->model.prep,

@@ -12,6 +12,7 @@ typedef struct cli_work {
     cli_data data;
     cli_calibration calibration;
     pq_scheme scheme;
+    pq_precision base; /* the engine's: of plans, and what they are compared with */
     pq_meter *meter;
     char *out;     /* output folder */
     char *journal; /* out/sensitivity.jsonl */
