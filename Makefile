@@ -4,7 +4,7 @@ JOBS ?= $(shell nproc)
 PREFIX ?= /usr/local
 SOURCES = $(shell git ls-files '*.c' '*.h' '*.cu' '*.cuh' '*.cpp' '*.hpp')
 
-.PHONY: all build demo test asan ubsan tsan lint format install clean
+.PHONY: all build demo test asan ubsan tsan lint format install doc deb clean
 all: build
 
 build:
@@ -35,7 +35,7 @@ tsan:
 	tools/deps.sh
 	cmake --preset $@
 	cmake --build --preset $@ -j $(JOBS)
-	ctest --test-dir build/$@ --output-on-failure -j $(JOBS) -L unit -R '^(base|data|tensor|evaluate)'
+	ctest --test-dir build/$@ --output-on-failure -j $(JOBS) -L unit -R '^(base|data|tensor|evaluate|library)'
 
 lint:
 	tools/deps.sh lint
@@ -48,6 +48,18 @@ format:
 
 install: build
 	cmake --install build/release --prefix $(PREFIX)
+
+# The reference of the public headers: build/doc/html/index.html.
+doc:
+	mkdir -p build
+	doxygen docs/Doxyfile
+
+# A Debian package of command, library, headers, manual pages and completions: build/package/*.deb.
+deb:
+	tools/deps.sh package
+	cmake --preset package
+	cmake --build --preset package -j $(JOBS)
+	cd build/package && cpack -G DEB
 
 clean:
 	rm -rf build

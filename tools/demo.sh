@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # The whole job on the sample, in a few minutes and with nothing fetched: draws scenes, lets
 # `pquant run` choose the precisions on some of them, and measures the result on others.
-# tools/demo.sh [OUT [CALIBRATION SELECTION TEST]]: folder (default build/demo), numbers of scenes.
+# tools/demo.sh [OUT [CALIBRATION SELECTION TEST [OPTION...]]]: folder (default build/demo), numbers of
+# scenes, and what `run` is to be told besides.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 out=${1:-build/demo}
@@ -9,7 +10,7 @@ n_calib=${2:-128} n_select=${3:-128} n_test=${4:-200}
 bin=${PQ_BIN:-build/release}
 model=sample/damoyolo_shapes_Ns.pth
 run=("$bin/pquant" run $model --data "$out/selection/images" --ann "$out/selection/instances.json"
-    --calib-data "$out/calibration/images" --calibrator mse --max-drop 0.1 -o "$out/result")
+    --calib-data "$out/calibration/images" --calibrator mse --max-drop 0.1 -o "$out/result" "${@:5}")
 test=(--data "$out/test/images" --ann "$out/test/instances.json"
     --ranges "$out/result/ranges.json" --against fp32 -q)
 

@@ -47,6 +47,15 @@ typedef struct pq_problem {
     double ms_fixed;
 } pq_problem;
 
+struct pq_latency;
+/**
+ * Let a latency model (latency.h) say the times: ms and ms_fixed are borrowed from it, *boundary is
+ * yours (pq_free). The model's units and labels must be the problem's. Errors: INVALID, NOMEM.
+ */
+PQ_API PQ_MUST_USE pq_status pq_problem_set_times(pq_ctx *ctx, pq_problem *p,
+                                                  pq_boundary **boundary,
+                                                  const struct pq_latency *l);
+
 /** x: a label per unit. */
 PQ_API double pq_problem_damage(const pq_problem *p, const uint8_t *x);
 PQ_API double pq_problem_ms(const pq_problem *p, const uint8_t *x);

@@ -5,7 +5,10 @@
  *
  * Every function that can fail takes a pq_ctx first and returns a pq_status. The text of the last
  * failure lives in the context (pq_ctx_error): one line, what was found and what was expected.
- * A context belongs to one thread of control; nothing in it is global.
+ *
+ * Threads: nothing is global. A context, a session, a loader belong to one thread at a time; any
+ * number of them work side by side, each thread with a context of its own. Graphs, plans, ranges,
+ * heads and annotations may be shared while nobody writes to them (docs/library.md).
  */
 #ifndef PQUANT_BASE_H
 #define PQUANT_BASE_H

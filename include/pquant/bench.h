@@ -1,7 +1,9 @@
 /**
  * @file bench.h
  * Latency of sessions, interleaved: rows take turns (A B C A B C …), so that whatever else the
- * machine does falls on all of them alike and their ratios hold.
+ * machine does falls on all of them alike and their ratios hold. In its turn a row runs twice and
+ * the second run is timed: it finds its own data in the caches, not the other rows', and the times
+ * do not depend on how many rows there are.
  *
  * One run is what trtexec calls host latency without the copies of a GPU: a float32 NCHW tensor in
  * memory to all outputs in memory; with an image given, its bytes to boxes after suppression.
@@ -29,7 +31,8 @@ typedef struct pq_bench_row {
     const char *precision; /* likewise */
     pq_bench_times ms;
     double per_second; /* images: batch / median */
-    double ratio; /* median of the first row / this median: how many times as fast as the first */
+    double ratio;  /* median of the first row / this median: how many times as fast as the first */
+    double paired; /* median over the rounds of this time / the first row's: what drifts cancels */
     double convolutions_ms; /* median of the weighted steps alone, back to back; 0: not measured */
     double over_convolutions; /* median / convolutions_ms; 0: not measured */
     double device_ms; /* median of the device's own time, copies not counted; 0: not measured */

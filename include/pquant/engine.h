@@ -26,6 +26,7 @@ typedef struct pq_engine_info {
     unsigned precisions; /* bit 1 << pq_precision for each that runs natively */
     pq_scheme scheme;    /* default scheme of its plans */
     pq_precision base;   /* of its plans: what it runs best where it is not INT8 */
+    bool mixes;          /* FP32 and its half precision may stand side by side in a plan */
     bool taps;           /* compile options tap and keep are honoured */
     bool rounds_outputs; /* its INT8 kernels give quantized results only: plans for it are best made
                             with pq_plan.rounds_outputs */

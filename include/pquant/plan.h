@@ -83,7 +83,8 @@ PQ_API PQ_MUST_USE pq_status pq_plan_float(pq_ctx *ctx, pq_plan **out, const pq_
 /** Reads plan.json and the weights file that it names, checking its hash.
  *  Errors: IO, FORMAT (member, found, expected). */
 PQ_API PQ_MUST_USE pq_status pq_plan_load(pq_ctx *ctx, pq_plan **out, const char *path);
-/** Writes plan.json and, where weights were corrected, <stem>.weights beside it. Errors: IO. */
+/** Writes plan.json and, where weights were corrected, NAME.weights.safetensors beside it.
+ *  Errors: IO. */
 PQ_API PQ_MUST_USE pq_status pq_plan_save(pq_ctx *ctx, const pq_plan *p, const char *path);
 
 /** A plan tied to a graph: the same facts by index, and the INT8 domain worked out. */

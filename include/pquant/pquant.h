@@ -1,6 +1,12 @@
 /**
  * @file pquant.h
  * Everything: one header per stage of the pipeline, in its order.
+ *
+ * @mainpage
+ * libpquant: partial post-training quantization of object detectors. A stage of the pipeline is a
+ * header: read.h, pass.h, calibrate.h, sensitivity.h, select.h, export.h, engine.h, detect.h,
+ * evaluate.h, ... Conventions, threads and ABI are in docs/library.md, a first program in
+ * examples/detect.c, both in the source tree.
  */
 #ifndef PQUANT_PQUANT_H
 #define PQUANT_PQUANT_H
@@ -17,6 +23,7 @@
 #include <pquant/evaluate.h>
 #include <pquant/export.h>
 #include <pquant/graph.h>
+#include <pquant/latency.h>
 #include <pquant/pass.h>
 #include <pquant/plan.h>
 #include <pquant/pqe.h>

@@ -12,6 +12,14 @@
 extern "C" {
 #endif
 
+/** Precision of a quantizable operator. An assignment is a label for each, by quant_index. */
+enum {
+    PQ_LABEL_FULL = 0, /* FP32 */
+    PQ_LABEL_HALF = 1, /* pq_meter_opts.half */
+    PQ_LABEL_INT8 = 2,
+    PQ_LABELS = 3
+};
+
 /** Everything that a measurement depends on, all borrowed: must outlive the meter. */
 typedef struct pq_meter_opts {
     const pq_engine *engine;
@@ -19,7 +27,7 @@ typedef struct pq_meter_opts {
     const pq_ranges *ranges;
     const pq_corrections *corrections; /* that came with the ranges; NULL: none */
     pq_scheme scheme;
-    pq_precision base; /* of operators that are not INT8 */
+    pq_precision half; /* BF16 or FP16: what PQ_LABEL_HALF means; FP32: there is no such label */
     const pq_dataset *data;
     const pq_coco *coco;
     const pq_prep *prep;
@@ -30,9 +38,21 @@ typedef struct pq_meter_opts {
     const char *journal;    /* sensitivity.jsonl: finished measurements are appended, found ones
                                reused; NULL: none */
     size_t max_cache_bytes; /* inputs and states kept; 0: 1.25 GiB */
+    double deadline;        /* seconds of CLOCK_MONOTONIC after which nothing new is begun; 0: none
+                             */
 } pq_meter_opts;
 
-/** Measures assignments of INT8. Threads: one at a time. */
+/** What an assignment loses, and how sure that is. */
+typedef struct pq_measured {
+    pq_figures figures; /* on the images measured */
+    double drop;        /* AP of full precision less AP, on these images */
+    double low, high;   /* 95 % interval of drop: paired bootstrap over images (evaluate.h) */
+    size_t n_images;
+    bool whole; /* all images; else it stopped when the drop was certain to be too large */
+    double seconds;
+} pq_measured;
+
+/** Measures assignments. Threads: one at a time. */
 typedef struct pq_meter pq_meter;
 
 /**
@@ -42,38 +62,82 @@ typedef struct pq_meter pq_meter;
  */
 PQ_API PQ_MUST_USE pq_status pq_meter_new(pq_ctx *ctx, pq_meter **out, const pq_meter_opts *opts);
 PQ_API void pq_meter_free(pq_meter *m);
-/** Figures with int8[k] for the operator with quant_index k, from the journal or measured now.
- *  Errors: those of compiling and running; IO (journal). */
-PQ_API PQ_MUST_USE pq_status pq_meter_measure(pq_ctx *ctx, pq_figures *out, pq_meter *m,
-                                              const bool *int8);
+/**
+ * Measure an assignment, or take it from the journal.
+ * @param give_up a drop: stop after a part of the images where the drop is above that with its
+ * whole interval (INFINITY: never). Errors: those of compiling and running; IO (journal).
+ */
+PQ_API PQ_MUST_USE pq_status pq_meter_measure(pq_ctx *ctx, pq_measured *out, pq_meter *m,
+                                              const uint8_t *label, double give_up);
+/**
+ * How far detections move from those of full precision, on up to 32 images spread over the set:
+ * sum of s (s (1 - IoU) + |s - s'|) over detections of score s and their counterparts of score s',
+ * and of s'^2 over those that have none, by the sum of s^2. 0: unchanged. A cheap stand-in for the
+ * drop of AP. Without a head 1 - the figure that stands for AP. Errors: as pq_meter_measure.
+ */
+PQ_API PQ_MUST_USE pq_status pq_meter_screen(pq_ctx *ctx, double *error, pq_meter *m,
+                                             const uint8_t *label);
 /** The plan behind an assignment. Memory: *out is yours. */
 PQ_API PQ_MUST_USE pq_status pq_meter_plan(pq_ctx *ctx, pq_plan **out, const pq_meter *m,
-                                           const bool *int8);
+                                           const uint8_t *label);
 /** Measurements made (not found) so far. */
 PQ_API size_t pq_meter_count(const pq_meter *m);
+/** Would another measurement of average length end after the deadline? */
+PQ_API bool pq_meter_late(const pq_meter *m);
 
+/** Operators that change precision together. */
+typedef struct pq_units {
+    size_t n, n_ops;
+    uint32_t *of; /* [n_ops] unit of each operator, rising with the first operator of each */
+    bool *fixed;  /* [n]: the engine cannot run it in INT8 */
+} pq_units;
+/** A pooling takes the precision of the operator that makes its input; the engine is asked what it
+ *  can run in INT8. Memory: *out is yours (pq_units_clear). Errors: NOMEM. */
+PQ_API PQ_MUST_USE pq_status pq_units_find(pq_ctx *ctx, pq_units *out, const pq_graph *g,
+                                           const pq_engine *engine);
+PQ_API void pq_units_clear(pq_units *u);
+
+/** One unit from both ends: alone in INT8, and alone in full precision. */
 typedef struct pq_score {
-    int index;               /* quant_index */
-    const char *name, *type; /* borrowed from the graph */
-    double ap_quantized;     /* AP with this operator alone in INT8 */
-    double ap_reverted;      /* AP with all but this operator in INT8 */
-    double damage; /* mean of both ends: ((ap_base - ap_quantized) + (ap_reverted - ap_int8)) / 2.
-                      With unary and pairwise effects alone this is the Shapley value. */
-    double mac_share; /* of all quantizable multiply-accumulates; 0 for pooling */
+    int index;                          /* quant_index of the unit's first operator */
+    const char *name, *type;            /* of it; borrowed from the graph */
+    double mac_share;                   /* of all quantizable multiply-accumulates; 0 for pooling */
+    bool screened, measured;            /* which of the following are known */
+    double error_alone, error_reverted; /* of pq_meter_screen */
+    double error;        /* what it adds: mean of both ends, as damage below; not below 0 */
+    double ap_quantized; /* AP with this unit alone in INT8 */
+    double ap_reverted;  /* AP with all but this unit in INT8 */
+    double damage;       /* mean of both ends: ((ap_base - ap_quantized) + (ap_reverted - ap_int8))
+                            / 2. With unary and pairwise effects alone this is the Shapley value. */
+    double low, high;    /* 95 % interval of damage */
 } pq_score;
 
 typedef struct pq_scores {
-    double ap_base, ap_int8;
-    pq_score *op; /* by index */
-    size_t n;
+    pq_measured base, int8; /* nothing, and every unit that can be, in INT8 */
+    double error_int8;      /* of pq_meter_screen with all in INT8; where screened */
+    pq_units units;
+    pq_score *unit; /* [units.n] */
 } pq_scores;
 
+typedef enum pq_sweep_kind {
+    PQ_SWEEP_NONE,   /* the two ends alone */
+    PQ_SWEEP_SCREEN, /* pq_meter_screen of every unit */
+    PQ_SWEEP_AP,     /* AP of every unit */
+} pq_sweep_kind;
+
 /**
- * Measure every operator from both ends. Where the engine can go on from the middle, the part of
- * the network before the first difference is computed once for all.
+ * Measure every unit from both ends. Where the engine can go on from the middle, the part of the
+ * network before the first difference is computed once for all. Past the deadline units stay
+ * unmeasured.
  * Memory: *out is yours (pq_scores_free). Errors: as pq_meter_measure; CANCELLED.
  */
-PQ_API PQ_MUST_USE pq_status pq_sweep(pq_ctx *ctx, pq_scores **out, pq_meter *m);
+PQ_API PQ_MUST_USE pq_status pq_sweep(pq_ctx *ctx, pq_scores **out, pq_meter *m,
+                                      pq_sweep_kind kind);
+/** AP of the units named, in addition to what s holds. Errors: as above. */
+PQ_API PQ_MUST_USE pq_status pq_sweep_more(pq_ctx *ctx, pq_scores *s, pq_meter *m,
+                                           const bool *wanted);
+/** The assignment in which the units with int8[u] run in INT8. label: [n_ops]. */
+PQ_API void pq_units_label(const pq_units *u, const bool *int8, uint8_t *label);
 PQ_API void pq_scores_free(pq_scores *s);
 
 #ifdef __cplusplus

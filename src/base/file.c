@@ -195,6 +195,25 @@ pq_status pq_file_write(pq_ctx *ctx, const char *path, const void *data, size_t 
     return pq_out_commit(ctx, &out);
 }
 
+pq_status pq_file_append_line(pq_ctx *ctx, const char *path, const char *line)
+{
+    char *text = NULL;
+    pq_status st = pq_asprintf(ctx, &text, "%s\n", line);
+    if (st != PQ_OK) return st;
+    const int fd = open(path, O_RDWR | O_APPEND | O_CREAT | O_CLOEXEC, 0666);
+    const size_t n = strlen(text);
+    char last = '\n';
+    const off_t size = fd >= 0 ? lseek(fd, 0, SEEK_END) : 0;
+    bool ok = fd >= 0;
+    if (ok && size > 0 && pread(fd, &last, 1, size - 1) == 1 && last != '\n')
+        ok = write(fd, "\n", 1) == 1;
+    ok = ok && write(fd, text, n) == (ssize_t)n && fsync(fd) == 0;
+    const int why = errno;
+    if (fd >= 0) close(fd);
+    pq_free(text);
+    return ok ? PQ_OK : pq_fail(ctx, PQ_E_IO, "%s: cannot write: %s", path, strerror(why));
+}
+
 pq_status pq_path_join(pq_ctx *ctx, char **out, const char *dir, const char *name)
 {
     if (name[0] == '/' || !dir[0]) return pq_strdup(ctx, out, name);

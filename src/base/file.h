@@ -29,6 +29,9 @@ PQ_MUST_USE pq_status pq_out_commit(pq_ctx *ctx, pq_out *out);
 void pq_out_abort(pq_out *out);
 /** open + write + commit. */
 PQ_MUST_USE pq_status pq_file_write(pq_ctx *ctx, const char *path, const void *data, size_t bytes);
+/** Append a line and its end and sync, for journals; behind a torn line it starts a new one.
+ *  Errors: IO. */
+PQ_MUST_USE pq_status pq_file_append_line(pq_ctx *ctx, const char *path, const char *line);
 
 /** "dir/name" -> fresh string. Absolute names stay as they are. */
 PQ_MUST_USE pq_status pq_path_join(pq_ctx *ctx, char **out, const char *dir, const char *name);

@@ -94,7 +94,7 @@ static pq_status run_once(pq_ctx *ctx, double *ms, pq_session *s, lane *l, const
     return st;
 }
 
-/* One round: every row once, then every row's convolutions once. ms NULL: warming up. */
+/* One round: every row's turn, then that of every row's convolutions. at < 0: warming up. */
 static pq_status one_round(pq_ctx *ctx, const pq_bench_row *row, lane *l, size_t n, int at,
                            const pq_bench_opts *o)
 {
@@ -102,16 +102,18 @@ static pq_status one_round(pq_ctx *ctx, const pq_bench_row *row, lane *l, size_t
     pq_status st = PQ_OK;
     for (size_t i = 0; i < n; i++) {
         PQ_TRY(run_once(ctx, &ms, row[i].session, &l[i], o));
-        if (at >= 0) l[i].ms[at] = ms;
-        if (at >= 0 && l[i].device_ms)
-            l[i].device_ms[at] = row[i].session->engine->device_ms(row[i].session);
+        if (at < 0) continue;
+        PQ_TRY(run_once(ctx, &l[i].ms[at], row[i].session, &l[i], o));
+        if (l[i].device_ms) l[i].device_ms[at] = row[i].session->engine->device_ms(row[i].session);
     }
     for (size_t i = 0; i < n; i++) {
         pq_session *s = row[i].session;
         if (!l[i].conv_ms) continue;
+        PQ_TRY(s->engine->weighted_only(ctx, s, o->input, o->n_inputs));
+        if (at < 0) continue;
         const double begin = now_ms();
         PQ_TRY(s->engine->weighted_only(ctx, s, o->input, o->n_inputs));
-        if (at >= 0) l[i].conv_ms[at] = now_ms() - begin;
+        l[i].conv_ms[at] = now_ms() - begin;
     }
 out:
     return st;
@@ -138,6 +140,19 @@ static pq_status prepare(pq_ctx *ctx, lane *l, const pq_bench_row *row, const pq
     else
         st = pq_tensor_new(ctx, &l->input, PQ_F32, in);
 out:
+    return st;
+}
+
+/* Before the times are put in order. */
+static pq_status pair_up(pq_ctx *ctx, pq_bench_row *row, const lane *l, size_t n, int runs)
+{
+    double *v;
+    const pq_status st = pq_alloc(ctx, &v, (size_t)runs, sizeof *v);
+    for (size_t i = 0; st == PQ_OK && i < n; i++) {
+        for (int r = 0; r < runs; r++) v[r] = l[0].ms[r] > 0 ? l[i].ms[r] / l[0].ms[r] : 1;
+        row[i].paired = pq_bench_summary(v, (size_t)runs).median;
+    }
+    pq_free(v);
     return st;
 }
 
@@ -173,6 +188,7 @@ pq_status pq_bench(pq_ctx *ctx, pq_bench_row *row, size_t n_rows, const pq_bench
         PQ_TRY(one_round(ctx, row, l, n_rows, i, o));
     }
     PQ_TRY(pq_progress(ctx, "bench", (size_t)(runs + warm_up), (size_t)(runs + warm_up)));
+    PQ_TRY(pair_up(ctx, row, l, n_rows, runs));
     fill_in(row, l, n_rows, runs);
 out:
     free_lanes(l, row, n_rows);

@@ -136,6 +136,10 @@ pq_status cli_need_head(pq_ctx *ctx, const cli_model *m);
 pq_status cli_match_classes(pq_ctx *ctx, cli_model *m, const pq_coco *coco);
 /** Fill class_name; called by cli_model_read. */
 pq_status cli_name_classes(pq_ctx *ctx, cli_model *m);
+/** Seconds of CLOCK_MONOTONIC. */
+double cli_now(void);
+/** "90", "90s", "10m" or "2h": false where it is none of them. */
+bool cli_parse_seconds(const char *text, double *seconds);
 /** "N" or "HxW". Errors: INVALID. */
 pq_status cli_parse_size(pq_ctx *ctx, const char *text, int64_t *h, int64_t *w);
 

@@ -10,7 +10,7 @@
 
 typedef struct options {
     cli_common c;
-    const char *precision, *target, *out;
+    const char *precision, *target, *out, *real;
     int64_t opset;
     bool audit, strict;
 } options;
@@ -26,6 +26,19 @@ static const char *scheme_for(const options *o)
 {
     if (o->c.scheme || !o->target) return o->c.scheme;
     return strcmp(o->target, "tensorrt") == 0 ? "s8" : "u8";
+}
+
+/* What is not INT8 in another float type: TensorRT 11 runs the types that the file has. The INT8
+ * part stays as it is. */
+static pq_status change_float(pq_ctx *ctx, pq_plan *plan, const char *name)
+{
+    pq_precision p;
+    const pq_status st = pq_precision_parse(ctx, &p, name);
+    if (st != PQ_OK) return st;
+    plan->base = p;
+    for (size_t i = 0; i < plan->n_nodes; i++)
+        if (plan->node[i].precision != PQ_PREC_INT8) plan->node[i].precision = p;
+    return PQ_OK;
 }
 
 static pq_status write_as(pq_ctx *ctx, const options *o, const cli_model *m, const pq_plan *plan)
@@ -71,6 +84,7 @@ static pq_status export_model(pq_ctx *ctx, const options *o, const char *path, p
     if (o->precision || !m.plan)
         PQ_TRY(cli_plan(ctx, &plan, o->precision ? o->precision : "fp32", &m, &c, engine,
                         &calibration, NULL));
+    if (o->real) PQ_TRY(change_float(ctx, plan ? plan : m.plan, o->real));
     PQ_TRY(write_as(ctx, o, &m, plan ? plan : m.plan));
     if (o->audit) st = audit_of(ctx, audit, o, &m, plan ? plan : m.plan);
 out:
@@ -90,8 +104,12 @@ static int check(const options *o)
         strcmp(o->target, "onnxruntime") != 0)
         return cli_usage("export", "--for '%s', expected tensorrt, openvino or onnxruntime",
                          o->target);
+    if (o->real && !ends_in(o->out, ".onnx"))
+        return cli_usage("export", "--float goes with an .onnx file");
     if ((o->target || o->opset) && !ends_in(o->out, ".onnx"))
         return cli_usage("export", "--for and --opset go with an .onnx file");
+    if (o->real && strcmp(o->real, "fp32") != 0 && strcmp(o->real, "fp16") != 0)
+        return cli_usage("export", "--float '%s', expected fp32 or fp16", o->real);
     if (o->strict && !o->audit) return cli_usage("export", "--strict goes with --audit");
     if (o->audit && ends_in(o->out, ".pth"))
         return cli_usage("export", "--audit goes with an .onnx or .pqe file");
@@ -131,6 +149,8 @@ int cmd_export(int argc, char **argv)
          "fp32, bf16, fp16, int8 or a plan.json (default fp32, of a .pqe its plan)"},
         {"--for", CLI_TEXT, &o.target, "TARGET",
          "tensorrt, openvino or onnxruntime (default: what all of them read)"},
+        {"--float", CLI_TEXT, &o.real, "fp32|fp16",
+         "type of what is not INT8 in an .onnx file (default: the plan's); TensorRT 11 wants fp16"},
         {"--opset", CLI_INT, &o.opset, "N",
          "ONNX opset, 13 to 21 (default 13; 19 for int8 in fp16)"},
         {"-o", CLI_TEXT, &o.out, "FILE", ".onnx, .pth (calibrated state dict) or .pqe"},

@@ -7,63 +7,101 @@
 #include "base/mem.h"
 #include "cli/work.h"
 
+static bool add_number(cJSON *o, const char *key, double v)
+{
+    return cJSON_AddNumberToObject(o, key, v) != NULL;
+}
+
+static bool add_score(cJSON *list, const pq_score *x)
+{
+    cJSON *o = cJSON_CreateObject();
+    bool ok = cJSON_AddItemToArray(list, o) && add_number(o, "index", x->index) &&
+              cJSON_AddStringToObject(o, "name", x->name) &&
+              cJSON_AddStringToObject(o, "type", x->type) &&
+              add_number(o, "mac_share", x->mac_share);
+    if (ok && x->screened)
+        ok = add_number(o, "error_alone", x->error_alone) &&
+             add_number(o, "error_reverted", x->error_reverted) && add_number(o, "error", x->error);
+    if (ok && x->measured)
+        ok = add_number(o, "AP_quantized", x->ap_quantized) &&
+             add_number(o, "AP_reverted", x->ap_reverted) && add_number(o, "damage", x->damage) &&
+             add_number(o, "damage_low", x->low) && add_number(o, "damage_high", x->high) &&
+             cJSON_AddBoolToObject(o, "noise", x->low <= 0 && x->high >= 0);
+    return ok;
+}
+
 static bool add_scores(cJSON *to, const pq_scores *s)
 {
     cJSON *list;
-    if (!cJSON_AddNumberToObject(to, "AP_base", s->ap_base) ||
-        !cJSON_AddNumberToObject(to, "AP_int8", s->ap_int8) ||
-        !(list = cJSON_AddArrayToObject(to, "operators")))
-        return false;
-    for (size_t i = 0; i < s->n; i++) {
-        const pq_score *x = &s->op[i];
-        cJSON *o = cJSON_CreateObject();
-        if (!cJSON_AddItemToArray(list, o) || !cJSON_AddNumberToObject(o, "index", x->index) ||
-            !cJSON_AddStringToObject(o, "name", x->name) ||
-            !cJSON_AddStringToObject(o, "type", x->type) ||
-            !cJSON_AddNumberToObject(o, "AP_quantized", x->ap_quantized) ||
-            !cJSON_AddNumberToObject(o, "AP_reverted", x->ap_reverted) ||
-            !cJSON_AddNumberToObject(o, "damage", x->damage) ||
-            !cJSON_AddNumberToObject(o, "mac_share", x->mac_share))
-            return false;
-    }
-    return true;
+    bool ok = add_number(to, "AP_base", s->base.figures.v[PQ_FIG_AP]) &&
+              add_number(to, "AP_int8", s->int8.figures.v[PQ_FIG_AP]) &&
+              add_number(to, "drop_low", s->int8.low) &&
+              add_number(to, "drop_high", s->int8.high) &&
+              (list = cJSON_AddArrayToObject(to, "operators")) != NULL;
+    for (size_t u = 0; ok && u < s->units.n; u++) ok = add_score(list, &s->unit[u]);
+    return ok;
 }
+
+static double rank(const pq_score *x) { return x->measured ? x->damage : x->error; }
 
 static int most_damage_first(const void *a, const void *b)
 {
     const pq_score *x = *(const pq_score *const *)a, *y = *(const pq_score *const *)b;
-    if (x->damage != y->damage) return x->damage < y->damage ? 1 : -1;
+    if (rank(x) != rank(y)) return rank(x) < rank(y) ? 1 : -1;
     return x->index - y->index;
 }
 
-static pq_status print_scores(pq_ctx *ctx, const pq_scores *s)
+static void print_score(const pq_score *x)
 {
+    if (x->measured)
+        printf("%+8.4f %+8.4f .. %+7.4f %-5s %10.4f %10.4f", x->damage, x->low, x->high,
+               x->low <= 0 && x->high >= 0 ? "noise" : "", x->ap_quantized, x->ap_reverted);
+    else if (x->screened)
+        printf("%8.4f %10.4f %10.4f", x->error, x->error_alone, x->error_reverted);
+    else
+        printf("%8s", "?");
+    printf(" %6.2f%%  %4d %s\n", 100 * x->mac_share, x->index, x->name);
+}
+
+static pq_status print_scores(pq_ctx *ctx, const pq_scores *s, bool screen)
+{
+    const size_t n = s->units.n;
     const pq_score **order;
-    pq_status st = pq_alloc(ctx, &order, s->n, sizeof *order);
+    pq_status st = pq_alloc(ctx, &order, n, sizeof *order);
     if (st != PQ_OK) return st;
-    for (size_t i = 0; i < s->n; i++) order[i] = &s->op[i];
-    qsort(order, s->n, sizeof *order, most_damage_first);
-    printf("AP %.4f in full precision, %.4f all-INT8\n", s->ap_base, s->ap_int8);
-    printf("%8s %10s %10s %7s  %4s %s\n", "damage", "alone", "reverted", "MACs", "op", "name");
-    for (size_t i = 0; i < s->n; i++)
-        printf("%+8.4f %10.4f %10.4f %6.2f%%  %4d %s\n", order[i]->damage, order[i]->ap_quantized,
-               order[i]->ap_reverted, 100 * order[i]->mac_share, order[i]->index, order[i]->name);
+    for (size_t u = 0; u < n; u++) order[u] = &s->unit[u];
+    qsort(order, n, sizeof *order, most_damage_first);
+    printf("AP %.4f in full precision, %.4f all-INT8, drop %+.4f, 95 %% interval %+.4f .. %+.4f\n",
+           s->base.figures.v[PQ_FIG_AP], s->int8.figures.v[PQ_FIG_AP], s->int8.drop, s->int8.low,
+           s->int8.high);
+    if (screen)
+        printf("%8s %10s %10s %7s  %4s %s\n", "error", "alone", "reverted", "MACs", "op", "name");
+    else
+        printf("%8s %19s %5s %10s %10s %7s  %4s %s\n", "damage", "95 % interval", "", "AP alone",
+               "reverted", "MACs", "op", "name");
+    for (size_t u = 0; u < n; u++) print_score(order[u]);
     pq_free(order);
     return PQ_OK;
 }
 
-static pq_status sweep(pq_ctx *ctx, const char *model, const cli_common *c, const char *out,
-                       cJSON *json)
+typedef struct request {
+    const char *model, *out;
+    bool screen;
+    const char *time_budget;
+} request;
+
+static pq_status sweep(pq_ctx *ctx, const request *r, const cli_common *c,
+                       const cli_work_opts *opts, cJSON *json)
 {
     cli_work w = {0};
     pq_scores *s = NULL;
     pq_status st;
-    PQ_TRY(cli_work_open(ctx, &w, model, c, out));
-    PQ_TRY(pq_sweep(ctx, &s, w.meter));
+    PQ_TRY(cli_work_open(ctx, &w, r->model, c, r->out, opts));
+    PQ_TRY(pq_sweep(ctx, &s, w.meter, r->screen ? PQ_SWEEP_SCREEN : PQ_SWEEP_AP));
     if (json)
         st = add_scores(json, s) ? PQ_OK : pq_json_check(ctx, NULL);
     else
-        st = print_scores(ctx, s);
+        st = print_scores(ctx, s, r->screen);
 out:
     pq_scores_free(s);
     cli_work_close(&w);
@@ -73,11 +111,17 @@ out:
 int cmd_sweep(int argc, char **argv)
 {
     cli_common c;
-    const char *out = ".", *word[1];
+    request r = {.out = "."};
+    cli_work_opts opts = {.began = cli_now()};
+    const char *word[1];
     size_t n_words;
     cli_common_init(&c);
     const cli_opt opt[] = {
-        {"--output,-o", CLI_TEXT, &out, "OUT", "folder of sensitivity.jsonl (default .)"},
+        {"--output,-o", CLI_TEXT, &r.out, "OUT", "folder of sensitivity.jsonl (default .)"},
+        {"--screen", CLI_FLAG, &r.screen, NULL,
+         "how far detections move on 32 images, in place of AP: a tenth of the time"},
+        {"--time-budget", CLI_TEXT, &r.time_budget, "TIME",
+         "end by then, operators left over are not measured: 90s, 10m, 2h"},
         CLI_OPT_DATA(c),
         CLI_OPT_CALIB(c),
         CLI_OPT_ENGINE(c),
@@ -88,11 +132,14 @@ int cmd_sweep(int argc, char **argv)
                        opt, sizeof opt / sizeof *opt, argc, argv, word, 1, &n_words);
     if (rc >= 0) return rc;
     if (n_words != 1) return cli_usage("sweep", "no MODEL given");
+    if (r.time_budget && !cli_parse_seconds(r.time_budget, &opts.budget))
+        return cli_usage("sweep", "--time-budget '%s', expected 90s, 10m or 2h", r.time_budget);
     if ((rc = cli_need_data("sweep", &c)) >= 0) return rc;
+    r.model = word[0];
     pq_ctx *ctx;
     if (cli_context_for(&ctx, &c) != PQ_OK) return CLI_FAILED;
     cJSON *json = c.json ? cJSON_CreateObject() : NULL;
-    pq_status st = sweep(ctx, word[0], &c, out, json);
+    pq_status st = sweep(ctx, &r, &c, &opts, json);
     if (st != PQ_OK) {
         cJSON_Delete(json);
         rc = cli_fail(ctx, st);
@@ -102,40 +149,49 @@ int cmd_sweep(int argc, char **argv)
     return rc;
 }
 
+static bool add_choice(cJSON *json, const char *path, const pq_choice *c, const pq_scores *s)
+{
+    return cJSON_AddStringToObject(json, "plan", path) &&
+           add_number(json, "AP", c->measured.figures.v[PQ_FIG_AP]) &&
+           add_number(json, "AP_base", s->base.figures.v[PQ_FIG_AP]) &&
+           add_number(json, "drop", c->measured.drop) &&
+           add_number(json, "drop_low", c->measured.low) &&
+           add_number(json, "drop_high", c->measured.high) &&
+           add_number(json, "kept", (double)c->n_kept) &&
+           add_number(json, "int8_mac_share", c->int8_mac_share);
+}
+
+static void print_choice(const char *path, const pq_choice *c, const pq_scores *s)
+{
+    printf("%s: AP %.4f (full precision %.4f, all-INT8 %.4f), drop %+.4f, 95 %% interval %+.4f .. "
+           "%+.4f; %zu of %zu operators kept, %.1f%% of the arithmetic in INT8\n",
+           path, c->measured.figures.v[PQ_FIG_AP], s->base.figures.v[PQ_FIG_AP],
+           s->int8.figures.v[PQ_FIG_AP], c->measured.drop, c->measured.low, c->measured.high,
+           c->n_kept, c->n, 100 * c->int8_mac_share);
+}
+
 static pq_status select_plan(pq_ctx *ctx, const char *model, const cli_common *c, const char *out,
-                             double max_drop, cJSON *json, bool *within)
+                             const cli_budget *budget, cJSON *json, bool *within)
 {
     cli_work w = {0};
-    pq_scores *s = NULL;
-    pq_choice choice = {0};
+    cli_decision d = {0};
     pq_plan *plan = NULL;
     char *path = NULL;
     pq_status st;
-    PQ_TRY(cli_work_open(ctx, &w, model, c, out));
-    PQ_TRY(pq_sweep(ctx, &s, w.meter));
-    PQ_TRY(pq_select_by_drop(ctx, &choice, w.meter, w.model.graph, s, max_drop));
-    PQ_TRY(pq_meter_plan(ctx, &plan, w.meter, choice.int8));
+    PQ_TRY(cli_work_open(ctx, &w, model, c, out, NULL));
+    PQ_TRY(cli_decide(&w, &d, budget));
+    PQ_TRY(pq_meter_plan(ctx, &plan, w.meter, d.choice.label));
     PQ_TRY(pq_path_join(ctx, &path, out, "plan.json"));
     PQ_TRY(pq_plan_save(ctx, plan, path));
-    *within = choice.within;
-    const double ap = choice.figures.v[PQ_FIG_AP];
+    *within = d.choice.within;
     if (!json)
-        printf("%s: AP %.4f (full precision %.4f, all-INT8 %.4f), %zu of %zu operators kept, "
-               "%.1f%% of the "
-               "arithmetic in INT8\n",
-               path, ap, s->ap_base, s->ap_int8, choice.n_kept, choice.n,
-               100 * choice.int8_mac_share);
-    else if (!cJSON_AddStringToObject(json, "plan", path) ||
-             !cJSON_AddNumberToObject(json, "AP", ap) ||
-             !cJSON_AddNumberToObject(json, "AP_base", s->ap_base) ||
-             !cJSON_AddNumberToObject(json, "kept", (double)choice.n_kept) ||
-             !cJSON_AddNumberToObject(json, "int8_mac_share", choice.int8_mac_share))
+        print_choice(path, &d.choice, d.scores);
+    else if (!add_choice(json, path, &d.choice, d.scores))
         st = pq_json_check(ctx, NULL);
 out:
     pq_free(path);
     pq_plan_free(plan);
-    pq_choice_clear(&choice);
-    pq_scores_free(s);
+    cli_decision_clear(&d);
     cli_work_close(&w);
     return st;
 }
@@ -144,19 +200,21 @@ int cmd_select(int argc, char **argv)
 {
     cli_common c;
     const char *out = ".", *word[1];
-    double max_drop = 0.3;
+    cli_budget budget = {.max_drop = 0.3};
     size_t n_words;
     cli_common_init(&c);
-    const cli_opt opt[] = {
-        {"--output,-o", CLI_TEXT, &out, "OUT",
-         "folder of sensitivity.jsonl and plan.json (default .)"},
-        {"--max-drop", CLI_REAL, &max_drop, "POINTS", "largest loss of AP in points (default 0.3)"},
-        CLI_OPT_DATA(c),
-        CLI_OPT_CALIB(c),
-        CLI_OPT_ENGINE(c),
-        CLI_OPT_HEAD(c),
-        CLI_OPT_MODEL(c),
-        CLI_OPT_JSON(c)};
+    const cli_opt opt[] = {{"--output,-o", CLI_TEXT, &out, "OUT",
+                            "folder of sensitivity.jsonl and plan.json (default .)"},
+                           {"--max-drop", CLI_REAL, &budget.max_drop, "POINTS",
+                            "largest loss of AP in points (default 0.3)"},
+                           {"--every", CLI_FLAG, &budget.every, NULL,
+                            "measure AP of every operator, not of the doubtful alone"},
+                           CLI_OPT_DATA(c),
+                           CLI_OPT_CALIB(c),
+                           CLI_OPT_ENGINE(c),
+                           CLI_OPT_HEAD(c),
+                           CLI_OPT_MODEL(c),
+                           CLI_OPT_JSON(c)};
     int rc = cli_parse("select", "MODEL --data IMAGES --ann COCO.json --calib-data IMAGES [-o OUT]",
                        opt, sizeof opt / sizeof *opt, argc, argv, word, 1, &n_words);
     if (rc >= 0) return rc;
@@ -164,9 +222,10 @@ int cmd_select(int argc, char **argv)
     if ((rc = cli_need_data("select", &c)) >= 0) return rc;
     pq_ctx *ctx;
     bool within = false;
+    budget.max_drop /= 100;
     if (cli_context_for(&ctx, &c) != PQ_OK) return CLI_FAILED;
     cJSON *json = c.json ? cJSON_CreateObject() : NULL;
-    pq_status st = select_plan(ctx, word[0], &c, out, max_drop / 100, json, &within);
+    pq_status st = select_plan(ctx, word[0], &c, out, &budget, json, &within);
     if (st != PQ_OK) {
         cJSON_Delete(json);
         rc = cli_fail(ctx, st);

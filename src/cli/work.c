@@ -25,19 +25,39 @@ static pq_status check_writable(pq_ctx *ctx, const char *folder)
     return st;
 }
 
+/* The precision beside FP32 that the engine runs natively and mixes with it. */
+static pq_status find_half(pq_ctx *ctx, pq_precision *out, const pq_engine *engine,
+                           const char *word)
+{
+    pq_engine_info info;
+    *out = PQ_PREC_FP32;
+    if (!word || strcmp(word, "fp32") == 0) return PQ_OK;
+    pq_status st = engine->probe(ctx, &info);
+    if (st != PQ_OK) return st;
+    const bool bf16 = info.mixes && info.precisions >> PQ_PREC_BF16 & 1,
+               fp16 = info.mixes && info.precisions >> PQ_PREC_FP16 & 1;
+    if (strcmp(word, "auto") == 0) {
+        *out = fp16 ? PQ_PREC_FP16 : bf16 ? PQ_PREC_BF16 : PQ_PREC_FP32;
+        return PQ_OK;
+    }
+    if ((st = pq_precision_parse(ctx, out, word)) != PQ_OK) return st;
+    if ((*out == PQ_PREC_BF16 && bf16) || (*out == PQ_PREC_FP16 && fp16)) return PQ_OK;
+    return pq_fail(ctx, PQ_E_INVALID, "--float '%s', expected auto, fp32%s%s on engine '%s'", word,
+                   bf16 ? ", bf16" : "", fp16 ? ", fp16" : "", engine->name);
+}
+
 pq_status cli_work_open(pq_ctx *ctx, cli_work *w, const char *model, const cli_common *c,
-                        const char *out)
+                        const char *out, const cli_work_opts *opts)
 {
     pq_status st;
-    pq_engine_info info;
     char *path = NULL, *journal = NULL;
     memset(w, 0, sizeof *w);
     w->ctx = ctx;
     w->c = c;
     PQ_TRY(pq_engine_find(ctx, &w->engine, c->engine));
-    PQ_TRY(w->engine->probe(ctx, &info));
-    w->base = info.base;
     PQ_TRY(cli_scheme(ctx, &w->scheme, c, w->engine));
+    PQ_TRY(find_half(ctx, &w->half, w->engine, opts ? opts->half : NULL));
+    if (opts && opts->budget > 0) w->deadline = opts->began + 0.85 * opts->budget;
     PQ_TRY(check_writable(ctx, out));
     PQ_TRY(pq_strdup(ctx, &w->out, out));
     PQ_TRY(pq_path_join(ctx, &w->journal, out, "sensitivity.jsonl"));
@@ -52,13 +72,14 @@ pq_status cli_work_open(pq_ctx *ctx, cli_work *w, const char *model, const cli_c
                              .ranges = w->calibration.ranges,
                              .corrections = w->calibration.corrections,
                              .scheme = w->scheme,
-                             .base = w->base,
+                             .half = w->half,
                              .data = w->data.images,
                              .coco = w->data.coco,
                              .prep = &w->model.prep,
                              .head = w->model.has_head ? &w->model.head : NULL,
                              .threads = (int)c->threads,
-                             .journal = w->journal};
+                             .journal = w->journal,
+                             .deadline = w->deadline};
     st = pq_meter_new(ctx, &w->meter, &o);
 out:
     pq_free(journal);
@@ -139,110 +160,14 @@ out:
 
 void cli_print_rows(const cli_row *row, size_t n)
 {
-    printf("%-16s %8s %8s %9s %9s %10s %10s\n", "", "AP", "AP50", "ms", "speed-up", "INT8 MACs",
-           "kept float");
-    for (size_t i = 0; i < n; i++)
-        printf("%-16s %8.4f %8.4f %9.3f %8.2fx %9.1f%% %10zu\n", row[i].name,
-               row[i].figures.v[PQ_FIG_AP], row[i].figures.v[PQ_FIG_AP50], row[i].ms,
-               row[0].ms / row[i].ms, 100 * row[i].int8_mac_share, row[i].n_kept);
-}
-
-/* ---- run.json ---- */
-
-static bool add_images(cJSON *to, const char *key, const pq_dataset *d)
-{
-    cJSON *list = cJSON_AddArrayToObject(to, key);
-    for (size_t i = 0; list && i < d->n; i++)
-        if (!cJSON_AddItemToArray(list, cJSON_CreateString(pq_path_base(d->sample[i].path))))
-            return false;
-    return list != NULL;
-}
-
-static bool add_machine(cJSON *to, const cli_work *w)
-{
-    pq_engine_info info;
-    cJSON *m = cJSON_AddObjectToObject(to, "machine"), *e = cJSON_AddObjectToObject(to, "engine");
-    if (w->engine->probe(w->ctx, &info) != PQ_OK) return false;
-    return cJSON_AddStringToObject(m, "device", info.device) &&
-           cJSON_AddNumberToObject(m, "threads", pq_ctx_threads(w->ctx)) &&
-           cJSON_AddStringToObject(e, "name", w->engine->name) &&
-           cJSON_AddStringToObject(e, "version", info.version) &&
-           cJSON_AddStringToObject(to, "pquant", PQ_VERSION_STRING);
-}
-
-static bool add_rows(cJSON *to, const cli_outcome *o)
-{
-    cJSON *list = cJSON_AddArrayToObject(to, "results");
-    for (size_t i = 0; list && i < o->n_rows; i++) {
-        const cli_row *r = &o->row[i];
-        cJSON *x = cJSON_CreateObject(), *f;
-        if (!cJSON_AddItemToArray(list, x) || !cJSON_AddStringToObject(x, "name", r->name) ||
-            !(f = cJSON_AddObjectToObject(x, "figures")) || !cli_add_figures(f, &r->figures) ||
-            !cJSON_AddNumberToObject(x, "median_ms", r->ms) ||
-            !cJSON_AddNumberToObject(x, "speedup", o->row[0].ms / r->ms) ||
-            !cJSON_AddNumberToObject(x, "int8_mac_share", r->int8_mac_share) ||
-            !cJSON_AddNumberToObject(x, "kept", (double)r->n_kept))
-            return false;
+    printf("%-16s %8s %8s %22s %9s %9s %10s %10s\n", "", "AP", "drop", "95 % interval", "ms",
+           "speed-up", "INT8 MACs", "kept float");
+    for (size_t i = 0; i < n; i++) {
+        const pq_measured *m = &row[i].measured;
+        char interval[32] = "";
+        if (i) snprintf(interval, sizeof interval, "%+.4f .. %+.4f", m->low, m->high);
+        printf("%-16s %8.4f %8.4f %22s %9.3f %8.2fx %9.1f%% %10zu\n", row[i].name,
+               m->figures.v[PQ_FIG_AP], m->drop, interval, row[i].ms, row[0].ms / row[i].ms,
+               100 * row[i].int8_mac_share, row[i].n_kept);
     }
-    return list != NULL;
-}
-
-static bool add_operators(cJSON *to, const cli_work *w, const cli_outcome *o)
-{
-    const pq_graph *g = w->model.graph;
-    cJSON *list = cJSON_AddArrayToObject(to, "operators");
-    const size_t n = pq_graph_quantizable_count(g);
-    for (size_t i = 0; list && i < n; i++) {
-        const pq_node *node = &g->node[pq_graph_quantizable(g, (int)i)];
-        cJSON *x = cJSON_CreateObject();
-        if (!cJSON_AddItemToArray(list, x) || !cJSON_AddNumberToObject(x, "index", (double)i) ||
-            !cJSON_AddStringToObject(x, "name", node->name) ||
-            !cJSON_AddStringToObject(x, "precision", o->int8[i] ? "int8" : "fp32"))
-            return false;
-        if (o->scores &&
-            (!cJSON_AddNumberToObject(x, "AP_quantized", o->scores->op[i].ap_quantized) ||
-             !cJSON_AddNumberToObject(x, "AP_reverted", o->scores->op[i].ap_reverted) ||
-             !cJSON_AddNumberToObject(x, "damage", o->scores->op[i].damage)))
-            return false;
-    }
-    return list != NULL;
-}
-
-cJSON *cli_run_json(const cli_work *w, const cli_outcome *o)
-{
-    char hash[65];
-    cJSON *doc = cJSON_CreateObject(), *c;
-    pq_graph_hash(w->model.graph, hash);
-    bool ok = cJSON_AddStringToObject(doc, "command", o->command) &&
-              cJSON_AddStringToObject(doc, "verdict", o->verdict) &&
-              cJSON_AddNumberToObject(doc, "status", o->status) &&
-              cJSON_AddStringToObject(doc, "model", w->model.path) &&
-              cJSON_AddStringToObject(doc, "family", w->model.graph->family) &&
-              cJSON_AddStringToObject(doc, "graph_hash", hash) && add_machine(doc, w) &&
-              add_rows(doc, o) &&
-              cJSON_AddStringToObject(doc, "scheme", w->scheme == PQ_SCHEME_U8 ? "u8" : "s8") &&
-              (c = cJSON_AddObjectToObject(doc, "calibration")) != NULL &&
-              cJSON_AddStringToObject(c, "calibrator",
-                                      pq_calibrator_name(w->calibration.ranges->calibrator)) &&
-              cJSON_AddNumberToObject(c, "images", (double)w->calibration.ranges->n_images) &&
-              (!w->c->calib_data || cJSON_AddStringToObject(c, "folder", w->c->calib_data)) &&
-              (c = cJSON_AddObjectToObject(doc, "postprocessing")) != NULL &&
-              cJSON_AddNumberToObject(c, "conf_thres", w->model.head.conf) &&
-              cJSON_AddNumberToObject(c, "iou_thres", w->model.head.iou) &&
-              cJSON_AddNumberToObject(c, "max_det", w->model.head.max_det);
-    if (ok && o->max_drop >= 0)
-        ok = cJSON_AddNumberToObject(doc, "max_drop", o->max_drop * 100) != NULL;
-    if (ok && o->max_latency > 0)
-        ok = cJSON_AddNumberToObject(doc, "max_latency_ms", o->max_latency) != NULL;
-    ok = ok &&
-         (w->data.coco
-              ? cJSON_AddStringToObject(doc, "annotations", w->c->ann)
-              : cJSON_AddStringToObject(doc, "score", "1 - noise / signal of the outputs")) &&
-         cJSON_AddStringToObject(doc, "resize", "OpenCV INTER_LINEAR, 8 bits") &&
-         cJSON_AddStringToObject(doc, "jpeg", "libjpeg-turbo, accurate DCT") &&
-         (!o->audit || cli_add_audit(doc, o->audit)) && add_operators(doc, w, o) &&
-         add_images(doc, "images", w->data.images);
-    if (ok) return doc;
-    cJSON_Delete(doc);
-    return NULL;
 }

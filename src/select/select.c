@@ -1,6 +1,7 @@
-/* Most sensitive first, until the budget holds; then back what was not needed. */
+/* From the model's front to a plan that was measured to hold. */
 #include <pquant/select.h>
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -8,88 +9,8 @@
 
 void pq_choice_clear(pq_choice *c)
 {
-    pq_free(c->int8);
+    pq_free(c->label);
     memset(c, 0, sizeof *c);
-}
-
-typedef struct rank {
-    size_t op;
-    double worth; /* damage for the arithmetic it takes */
-} rank;
-
-static int by_worth(const void *a, const void *b)
-{
-    const rank *x = a, *y = b;
-    if (x->worth != y->worth) return x->worth < y->worth ? 1 : -1;
-    return x->op < y->op ? -1 : 1;
-}
-
-/* An operator of no arithmetic still costs its conversions: the average operator's share is added.
- */
-static void order_by_worth(rank *order, const pq_scores *s)
-{
-    for (size_t i = 0; i < s->n; i++)
-        order[i] = (rank){i, s->op[i].damage / (s->op[i].mac_share + 1.0 / (double)s->n)};
-    qsort(order, s->n, sizeof *order, by_worth);
-}
-
-static pq_status measure(pq_ctx *ctx, pq_choice *c, pq_meter *m, double least, bool *holds)
-{
-    pq_status st = pq_meter_measure(ctx, &c->figures, m, c->int8);
-    *holds = st == PQ_OK && c->figures.v[PQ_FIG_AP] >= least;
-    return st;
-}
-
-static void keep_first(pq_choice *c, const rank *order, size_t n_kept)
-{
-    memset(c->int8, 1, c->n);
-    for (size_t i = 0; i < n_kept; i++) c->int8[order[i].op] = false;
-}
-
-/* The least prefix of the ranking that holds: doubling, then halving. AP need not rise with every
- * operator kept, so the answer is one that was measured to hold, not one that was inferred. */
-static pq_status find_prefix(pq_ctx *ctx, pq_choice *c, pq_meter *m, const rank *order,
-                             double least, size_t *n_kept)
-{
-    size_t low = 0, high = 0;
-    bool holds = false;
-    pq_status st;
-    for (;;) {
-        keep_first(c, order, high);
-        PQ_TRY(measure(ctx, c, m, least, &holds));
-        if (holds || high == c->n) break;
-        low = high + 1;
-        high = high ? 2 * high : 1;
-        if (high > c->n) high = c->n;
-    }
-    while (low < high) {
-        const size_t middle = (low + high) / 2;
-        keep_first(c, order, middle);
-        PQ_TRY(measure(ctx, c, m, least, &holds));
-        if (holds)
-            high = middle;
-        else
-            low = middle + 1;
-    }
-    *n_kept = high;
-    keep_first(c, order, high);
-out:
-    return st;
-}
-
-static pq_status prune(pq_ctx *ctx, pq_choice *c, pq_meter *m, const rank *order, size_t n_kept,
-                       double least)
-{
-    pq_status st = PQ_OK;
-    for (size_t i = n_kept; i-- > 0 && n_kept < c->n;) {
-        bool holds;
-        PQ_TRY(pq_progress(ctx, "select", n_kept - i, n_kept));
-        c->int8[order[i].op] = true;
-        PQ_TRY(measure(ctx, c, m, least, &holds));
-        if (!holds) c->int8[order[i].op] = false;
-    }
-out:
-    return st;
 }
 
 static void count(pq_choice *c, const pq_graph *g)
@@ -101,7 +22,7 @@ static void count(pq_choice *c, const pq_graph *g)
         if (n->dead || n->quant_index < 0) continue;
         const double macs = (double)pq_node_macs(g, n);
         all += macs;
-        if (c->int8[n->quant_index])
+        if (c->label[n->quant_index] == PQ_LABEL_INT8)
             int8 += macs;
         else
             c->n_kept++;
@@ -109,74 +30,290 @@ static void count(pq_choice *c, const pq_graph *g)
     c->int8_mac_share = all > 0 ? int8 / all : 0;
 }
 
+static bool holds(const pq_measured *m, double max_drop) { return m->whole && m->drop <= max_drop; }
+
 pq_status pq_choose_given(pq_ctx *ctx, pq_choice *out, pq_meter *m, const pq_graph *g,
-                          const bool *int8, double ap_least)
+                          const uint8_t *label, double max_drop)
 {
-    memset(out, 0, sizeof *out);
-    out->n = pq_graph_quantizable_count(g);
-    pq_status st = pq_alloc(ctx, &out->int8, out->n, 1);
+    *out = (pq_choice){.n = pq_graph_quantizable_count(g)};
+    pq_status st = pq_alloc(ctx, &out->label, out->n, 1);
     if (st != PQ_OK) return st;
-    memcpy(out->int8, int8, out->n);
+    memcpy(out->label, label, out->n);
     count(out, g);
-    st = measure(ctx, out, m, ap_least, &out->within);
+    st = pq_meter_measure(ctx, &out->measured, m, label, INFINITY);
+    out->within = st == PQ_OK && holds(&out->measured, max_drop);
     if (st != PQ_OK) pq_choice_clear(out);
     return st;
 }
 
-pq_status pq_select_by_drop(pq_ctx *ctx, pq_choice *out, pq_meter *m, const pq_graph *g,
-                            const pq_scores *s, double max_drop)
+/* ---- search ---- */
+
+typedef struct search {
+    pq_meter *m;
+    const pq_scores *s;
+    const pq_model *model;
+    double max_drop;
+    uint8_t *x, *best; /* per unit; best: the last that held */
+    uint8_t *label;
+    pq_measured measured; /* of best */
+    bool found;
+    size_t n_tried;
+} search;
+
+static void clear_search(search *s)
 {
-    const double least = s->ap_base - max_drop;
-    rank *order = NULL;
-    size_t n_kept = 0;
+    pq_free(s->x);
+    pq_free(s->best);
+    pq_free(s->label);
+}
+
+static pq_status init_search(pq_ctx *ctx, search *s, size_t n_ops)
+{
+    const size_t n = s->s->units.n;
+    pq_status st = pq_alloc(ctx, &s->x, n, 1);
+    if (st == PQ_OK) st = pq_alloc(ctx, &s->best, n, 1);
+    if (st == PQ_OK) st = pq_alloc(ctx, &s->label, n_ops, 1);
+    return st;
+}
+
+/* Measure s->x. */
+static pq_status try_x(pq_ctx *ctx, search *s, bool *held)
+{
+    pq_measured d;
+    pq_status st = pq_progress(ctx, "select", s->n_tried, s->n_tried + 1);
+    if (st != PQ_OK) return st;
+    pq_model_label(s->model, &s->s->units, s->x, s->label);
+    st = pq_meter_measure(ctx, &d, s->m, s->label, s->max_drop);
+    if (st != PQ_OK) return st;
+    s->n_tried++;
+    *held = holds(&d, s->max_drop);
+    if (!*held) return PQ_OK;
+    memcpy(s->best, s->x, s->s->units.n);
+    s->measured = d;
+    s->found = true;
+    return PQ_OK;
+}
+
+static pq_status try_point(pq_ctx *ctx, search *s, const pq_front *f, size_t i, bool *held)
+{
+    memcpy(s->x, f->at[i].x, s->s->units.n);
+    return try_x(ctx, s, held);
+}
+
+/* The fastest point of the front that holds. Points lie slowest first; drop need not rise from one
+ * to the next, so the answer is one that was measured to hold, not one that was inferred. */
+static pq_status search_front(pq_ctx *ctx, search *s, const pq_front *f)
+{
+    size_t at = 0, low, high, step = 1; /* low holds, high does not */
+    bool held = false;
     pq_status st;
-    memset(out, 0, sizeof *out);
-    out->n = s->n;
-    PQ_TRY(pq_alloc(ctx, &out->int8, s->n, 1));
-    PQ_TRY(pq_alloc(ctx, &order, s->n, sizeof *order));
-    order_by_worth(order, s);
-    PQ_TRY(find_prefix(ctx, out, m, order, least, &n_kept));
-    PQ_TRY(prune(ctx, out, m, order, n_kept, least));
-    PQ_TRY(measure(ctx, out, m, least, &out->within));
-    count(out, g);
+    while (at + 1 < f->n && f->at[at + 1].damage <= s->max_drop) at++;
+    PQ_TRY(try_point(ctx, s, f, at, &held));
+    if (held) {
+        for (low = at, high = f->n; low + 1 < high && !pq_meter_late(s->m); step *= 2) {
+            const size_t next = low + step < f->n ? low + step : f->n - 1;
+            PQ_TRY(try_point(ctx, s, f, next, &held));
+            if (!held) {
+                high = next;
+                break;
+            }
+            low = next;
+        }
+    } else {
+        for (high = at, low = 0; high > 0 && !pq_meter_late(s->m); step *= 2) {
+            const size_t next = high > step ? high - step : 0;
+            PQ_TRY(try_point(ctx, s, f, next, &held));
+            if (held) {
+                low = next;
+                break;
+            }
+            high = next;
+        }
+    }
+    while (s->found && low + 1 < high && !pq_meter_late(s->m)) {
+        const size_t middle = (low + high) / 2;
+        PQ_TRY(try_point(ctx, s, f, middle, &held));
+        *(held ? &low : &high) = middle;
+    }
 out:
-    pq_free(order);
+    return st;
+}
+
+typedef struct change {
+    size_t unit;
+    double worth; /* damage for the time it saves */
+} change;
+
+static int least_first(const void *a, const void *b)
+{
+    const change *x = a, *y = b;
+    if (x->worth != y->worth) return x->worth < y->worth ? -1 : 1;
+    return x->unit < y->unit ? -1 : 1;
+}
+
+/* Units that would make the plan faster in INT8, those that should cost least first. */
+static size_t list_changes(search *s, change *list)
+{
+    const pq_problem *p = &s->model->problem;
+    const uint8_t int8 = (uint8_t)(p->n_labels - 1);
+    size_t n = 0;
+    memcpy(s->x, s->best, p->n_units);
+    const double ms = pq_problem_ms(p, s->x), damage = pq_problem_damage(p, s->x);
+    for (size_t u = 0; u < p->n_units; u++) {
+        const uint8_t old = s->x[u];
+        if (old == int8 || s->s->units.fixed[u]) continue;
+        s->x[u] = int8;
+        const double saved = ms - pq_problem_ms(p, s->x),
+                     more = pq_problem_damage(p, s->x) - damage;
+        s->x[u] = old;
+        if (saved > 0) list[n++] = (change){u, more / saved};
+    }
+    qsort(list, n, sizeof *list, least_first);
+    return n;
+}
+
+/* Back to INT8 what was kept without need: reverting operators together is not the sum of reverting
+ * them one by one. The list rises in damage, so it ends where nothing held for a while. */
+static pq_status give_back(pq_ctx *ctx, search *s)
+{
+    enum { MOST_FAILED = 8 };
+    change *list = NULL;
+    pq_status st;
+    bool any = true;
+    PQ_TRY(pq_alloc(ctx, &list, s->s->units.n, sizeof *list));
+    while (any) {
+        const size_t n = list_changes(s, list);
+        int failed = 0;
+        any = false;
+        for (size_t i = 0; i < n && failed < MOST_FAILED && !pq_meter_late(s->m); i++) {
+            bool held;
+            memcpy(s->x, s->best, s->s->units.n);
+            s->x[list[i].unit] = (uint8_t)(s->model->problem.n_labels - 1);
+            if (pq_problem_ms(&s->model->problem, s->x) >=
+                pq_problem_ms(&s->model->problem, s->best))
+                continue; /* it would have saved time beside what was changed since */
+            PQ_TRY(try_x(ctx, s, &held));
+            failed = held ? 0 : failed + 1;
+            any = any || held;
+        }
+    }
+out:
+    pq_free(list);
+    return st;
+}
+
+static pq_status finish(pq_ctx *ctx, pq_choice *out, const search *s, const pq_graph *g,
+                        const uint8_t *x)
+{
+    *out = (pq_choice){.n = s->s->units.n_ops,
+                       .measured = s->measured,
+                       .predicted = pq_problem_damage(&s->model->problem, x),
+                       .ms = pq_problem_ms(&s->model->problem, x)};
+    pq_status st = pq_alloc(ctx, &out->label, out->n, 1);
+    if (st != PQ_OK) return st;
+    pq_model_label(s->model, &s->s->units, x, out->label);
+    count(out, g);
+    return PQ_OK;
+}
+
+pq_status pq_select_by_drop(pq_ctx *ctx, pq_choice *out, pq_meter *m, const pq_graph *g,
+                            const pq_scores *scores, const pq_model *model, double max_drop)
+{
+    search s = {.m = m, .s = scores, .model = model, .max_drop = max_drop};
+    pq_front f = {.at = NULL};
+    pq_status st;
+    *out = (pq_choice){0};
+    PQ_TRY(init_search(ctx, &s, scores->units.n_ops));
+    PQ_TRY(pq_problem_front(ctx, &f, &model->problem));
+    PQ_TRY(search_front(ctx, &s, &f));
+    if (!s.found) { /* the deadline came first: full precision, whose drop is none */
+        s.measured = scores->base;
+        s.found = true;
+    } else {
+        PQ_TRY(give_back(ctx, &s));
+    }
+    PQ_TRY(pq_progress(ctx, "select", s.n_tried, s.n_tried));
+    PQ_TRY(finish(ctx, out, &s, g, s.best));
+    out->within = holds(&out->measured, max_drop);
+out:
+    pq_front_clear(&f);
+    clear_search(&s);
     if (st != PQ_OK) pq_choice_clear(out);
     return st;
 }
 
 pq_status pq_select_by_latency(pq_ctx *ctx, pq_choice *out, pq_meter *m, const pq_graph *g,
-                               const pq_scores *s, double max_ms, pq_latency_fn latency, void *user)
+                               const pq_scores *scores, const pq_model *model, double max_ms,
+                               pq_latency_fn latency, void *user)
 {
-    rank *order = NULL;
-    size_t low = 0, high, n_kept = 0;
-    double ms;
-    bool holds;
+    search s = {.m = m, .s = scores, .model = model, .max_drop = INFINITY};
+    const size_t n = scores->units.n;
+    double budget = max_ms, ms = 0, fits = 0, fails = INFINITY; /* budgets of the model */
     pq_status st;
-    memset(out, 0, sizeof *out);
-    out->n = high = s->n;
-    PQ_TRY(pq_alloc(ctx, &out->int8, s->n, 1));
-    PQ_TRY(pq_alloc(ctx, &order, s->n, sizeof *order));
-    order_by_worth(order, s);
-    /* The longest prefix of the ranking that is fast enough; operators that INT8 helps stay INT8.
-     */
-    while (high > 0 && order[high - 1].worth <= 0) high--;
-    while (low < high) {
-        const size_t middle = (low + high + 1) / 2;
-        keep_first(out, order, middle);
-        PQ_TRY(latency(ctx, user, out->int8, &ms));
-        if (ms <= max_ms)
-            low = n_kept = middle;
-        else
-            high = middle - 1;
+    *out = (pq_choice){0};
+    PQ_TRY(init_search(ctx, &s, scores->units.n_ops));
+    for (int i = 0; i < 8 && !pq_meter_late(m); i++) {
+        PQ_TRY(pq_problem_most_accurate(ctx, s.x, &s.found, &model->problem, budget));
+        pq_model_label(model, &scores->units, s.x, s.label);
+        PQ_TRY(latency(ctx, user, s.label, &ms));
+        if (ms <= max_ms) {
+            fits = budget;
+            memcpy(s.best, s.x, n);
+            if (isinf(fails)) break; /* what the model says holds at once */
+        } else {
+            fails = budget;
+            if (!s.found) break; /* the fastest there is */
+        }
+        budget = fits > 0 ? (fits + fails) / 2 : budget * max_ms / ms;
     }
-    keep_first(out, order, n_kept);
-    PQ_TRY(latency(ctx, user, out->int8, &ms));
-    PQ_TRY(measure(ctx, out, m, -1, &holds));
-    out->within = ms <= max_ms;
-    count(out, g);
+    if (!(fits > 0)) memcpy(s.best, s.x, n);
+    pq_model_label(model, &scores->units, s.best, s.label);
+    PQ_TRY(pq_meter_measure(ctx, &s.measured, m, s.label, INFINITY));
+    PQ_TRY(finish(ctx, out, &s, g, s.best));
+    out->within = fits > 0;
 out:
-    pq_free(order);
+    clear_search(&s);
     if (st != PQ_OK) pq_choice_clear(out);
+    return st;
+}
+
+pq_status pq_measure_front(pq_ctx *ctx, pq_choice **out, size_t *n_out, pq_meter *m,
+                           const pq_graph *g, const pq_scores *scores, const pq_model *model,
+                           size_t n)
+{
+    search s = {.m = m, .s = scores, .model = model, .max_drop = INFINITY};
+    pq_front f = {.at = NULL};
+    pq_status st;
+    *out = NULL;
+    *n_out = 0;
+    PQ_TRY(init_search(ctx, &s, scores->units.n_ops));
+    PQ_TRY(pq_problem_front(ctx, &f, &model->problem));
+    PQ_TRY(pq_alloc(ctx, out, n, sizeof **out));
+    size_t last = f.n;
+    for (size_t i = 0; i < n && !pq_meter_late(m); i++) {
+        /* The point nearest to an even step of time between the fastest and the slowest. */
+        const double fast = f.at[f.n - 1].ms, slow = f.at[0].ms;
+        const double want = fast + (slow - fast) * (double)i / (double)(n > 1 ? n - 1 : 1);
+        size_t at = f.n - 1;
+        for (size_t k = 0; k < f.n; k++)
+            if (fabs(f.at[k].ms - want) < fabs(f.at[at].ms - want)) at = k;
+        if (at == last) continue;
+        last = at;
+        PQ_TRY(pq_progress(ctx, "front", i, n));
+        pq_model_label(model, &scores->units, f.at[at].x, s.label);
+        PQ_TRY(pq_meter_measure(ctx, &s.measured, m, s.label, INFINITY));
+        PQ_TRY(finish(ctx, &(*out)[*n_out], &s, g, f.at[at].x));
+        (*out)[(*n_out)++].within = true;
+    }
+    st = pq_progress(ctx, "front", n, n);
+out:
+    if (st != PQ_OK) {
+        for (size_t i = 0; *out && i < *n_out; i++) pq_choice_clear(&(*out)[i]);
+        pq_free(*out);
+        *out = NULL;
+        *n_out = 0;
+    }
+    pq_front_clear(&f);
+    clear_search(&s);
     return st;
 }

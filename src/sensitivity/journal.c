@@ -1,17 +1,14 @@
 /* The journal: appended line by line, so that a killed run loses at most the one in flight. */
 #include "sensitivity/journal.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "base/file.h"
 #include "base/json.h"
 #include "base/mem.h"
 
-static pq_status remember(pq_ctx *ctx, pq_journal *j, const char *bits, const pq_figures *f)
+static pq_status remember(pq_ctx *ctx, pq_journal *j, const pq_entry *e)
 {
     pq_status st;
     if (j->n == j->room) {
@@ -19,9 +16,33 @@ static pq_status remember(pq_ctx *ctx, pq_journal *j, const char *bits, const pq
         if ((st = pq_grow(ctx, &j->entry, j->n, room, sizeof *j->entry)) != PQ_OK) return st;
         j->room = room;
     }
-    if ((st = pq_strdup(ctx, &j->entry[j->n].bits, bits)) != PQ_OK) return st;
-    j->entry[j->n++].figures = *f;
+    j->entry[j->n] = *e;
+    if ((st = pq_strdup(ctx, &j->entry[j->n].bits, e->bits)) != PQ_OK) return st;
+    j->n++;
     return PQ_OK;
+}
+
+static bool number(const cJSON *o, const char *key, double *v)
+{
+    const cJSON *x = cJSON_GetObjectItemCaseSensitive(o, key);
+    if (cJSON_IsNumber(x)) *v = x->valuedouble;
+    return cJSON_IsNumber(x);
+}
+
+static bool read_measured(const cJSON *o, pq_measured *m)
+{
+    const cJSON *whole = cJSON_GetObjectItemCaseSensitive(o, "whole");
+    double n_images = 0;
+    for (int i = 0; i < PQ_FIG_COUNT; i++)
+        if (!number(o, pq_figure_name((pq_figure)i), &m->figures.v[i])) return false;
+    if (!number(o, "drop", &m->drop) || !number(o, "low", &m->low) ||
+        !number(o, "high", &m->high) || !number(o, "seconds", &m->seconds) ||
+        !number(o, "images", &n_images) || !(n_images >= 0 && n_images < 1e9) ||
+        !cJSON_IsBool(whole))
+        return false;
+    m->n_images = (size_t)n_images;
+    m->whole = cJSON_IsTrue(whole);
+    return true;
 }
 
 /* A line that is not whole (the machine went down while it was written) is passed over. */
@@ -29,18 +50,13 @@ static pq_status read_line(pq_ctx *ctx, pq_journal *j, const char *text, size_t 
 {
     cJSON *o = cJSON_ParseWithLength(text, n);
     const cJSON *context = cJSON_GetObjectItemCaseSensitive(o, "context"),
-                *bits = cJSON_GetObjectItemCaseSensitive(o, "int8");
+                *bits = cJSON_GetObjectItemCaseSensitive(o, "labels");
     pq_status st = PQ_OK;
     if (cJSON_IsString(context) && cJSON_IsString(bits) &&
         strcmp(context->valuestring, j->context) == 0) {
-        pq_figures f;
-        bool whole = true;
-        for (int i = 0; i < PQ_FIG_COUNT; i++) {
-            const cJSON *v = cJSON_GetObjectItemCaseSensitive(o, pq_figure_name((pq_figure)i));
-            whole = whole && cJSON_IsNumber(v);
-            f.v[i] = whole ? v->valuedouble : 0;
-        }
-        if (whole) st = remember(ctx, j, bits->valuestring, &f);
+        pq_entry e = {.bits = bits->valuestring};
+        e.screen = number(o, "error", &e.error);
+        if (e.screen || read_measured(o, &e.measured)) st = remember(ctx, j, &e);
     }
     cJSON_Delete(o);
     return st;
@@ -77,47 +93,51 @@ void pq_journal_close(pq_journal *j)
     memset(j, 0, sizeof *j);
 }
 
-const pq_figures *pq_journal_find(const pq_journal *j, const char *bits)
+const pq_entry *pq_journal_find(const pq_journal *j, const char *bits, double give_up)
+{
+    const pq_entry *part = NULL;
+    for (size_t i = 0; i < j->n; i++) {
+        const pq_entry *e = &j->entry[i];
+        if (e->screen || strcmp(e->bits, bits) != 0) continue;
+        if (e->measured.whole) return e;
+        if (e->measured.low > give_up) part = e;
+    }
+    return part;
+}
+
+const pq_entry *pq_journal_find_screen(const pq_journal *j, const char *bits)
 {
     for (size_t i = 0; i < j->n; i++)
-        if (strcmp(j->entry[i].bits, bits) == 0) return &j->entry[i].figures;
+        if (j->entry[i].screen && strcmp(j->entry[i].bits, bits) == 0) return &j->entry[i];
     return NULL;
 }
 
-static pq_status append(pq_ctx *ctx, const char *path, const char *line)
+static bool add_measured(cJSON *o, const pq_measured *m)
 {
-    const int fd = open(path, O_RDWR | O_APPEND | O_CREAT | O_CLOEXEC, 0666);
-    if (fd < 0) return pq_fail(ctx, PQ_E_IO, "%s: cannot write: %s", path, strerror(errno));
-    const size_t n = strlen(line);
     bool ok = true;
-    /* After a torn line start a new one, or this one would be lost with it. */
-    const off_t size = lseek(fd, 0, SEEK_END);
-    char last = '\n';
-    if (size > 0 && pread(fd, &last, 1, size - 1) == 1 && last != '\n')
-        ok = write(fd, "\n", 1) == 1;
-    ok = ok && write(fd, line, n) == (ssize_t)n && fsync(fd) == 0;
-    const int why = errno;
-    close(fd);
-    return ok ? PQ_OK : pq_fail(ctx, PQ_E_IO, "%s: cannot write: %s", path, strerror(why));
+    for (int i = 0; ok && i < PQ_FIG_COUNT; i++)
+        ok = cJSON_AddNumberToObject(o, pq_figure_name((pq_figure)i), m->figures.v[i]) != NULL;
+    return ok && cJSON_AddNumberToObject(o, "drop", m->drop) &&
+           cJSON_AddNumberToObject(o, "low", m->low) &&
+           cJSON_AddNumberToObject(o, "high", m->high) &&
+           cJSON_AddNumberToObject(o, "images", (double)m->n_images) &&
+           cJSON_AddBoolToObject(o, "whole", m->whole) &&
+           cJSON_AddNumberToObject(o, "seconds", m->seconds);
 }
 
-pq_status pq_journal_add(pq_ctx *ctx, pq_journal *j, const char *bits, const pq_figures *f,
-                         double seconds)
+pq_status pq_journal_add(pq_ctx *ctx, pq_journal *j, const pq_entry *e)
 {
-    pq_status st = remember(ctx, j, bits, f);
+    pq_status st = remember(ctx, j, e);
     if (st != PQ_OK || !j->path) return st;
     cJSON *o = cJSON_CreateObject();
-    char *text = NULL, *line = NULL;
-    bool ok = cJSON_AddStringToObject(o, "context", j->context) &&
-              cJSON_AddStringToObject(o, "int8", bits);
-    for (int i = 0; ok && i < PQ_FIG_COUNT; i++)
-        ok = cJSON_AddNumberToObject(o, pq_figure_name((pq_figure)i), f->v[i]) != NULL;
-    ok = ok && cJSON_AddNumberToObject(o, "seconds", seconds) &&
-         (text = cJSON_PrintUnformatted(o)) != NULL;
-    st = ok ? pq_asprintf(ctx, &line, "%s\n", text) : pq_json_check(ctx, NULL);
-    if (st == PQ_OK) st = append(ctx, j->path, line);
-    pq_free(line);
-    cJSON_free(text);
+    char *line = NULL;
+    const bool ok = cJSON_AddStringToObject(o, "context", j->context) &&
+                    cJSON_AddStringToObject(o, "labels", e->bits) &&
+                    (e->screen ? cJSON_AddNumberToObject(o, "error", e->error) != NULL
+                               : add_measured(o, &e->measured)) &&
+                    (line = cJSON_PrintUnformatted(o)) != NULL;
+    st = ok ? pq_file_append_line(ctx, j->path, line) : pq_json_check(ctx, NULL);
+    cJSON_free(line);
     cJSON_Delete(o);
     return st;
 }

@@ -4,23 +4,28 @@
 
 #include <pquant/sensitivity.h>
 
+typedef struct pq_entry {
+    char *bits;  /* '0' full precision, 'h' half, '1' INT8, by quant_index */
+    bool screen; /* error holds, else measured */
+    double error;
+    pq_measured measured;
+} pq_entry;
+
 typedef struct pq_journal {
     char
         context[33]; /* first 32 hexadecimal digits of the SHA-256 of what measurements depend on */
     char *path;      /* NULL: in memory only */
-    struct pq_entry {
-        char *bits; /* '1' for INT8, by quant_index */
-        pq_figures figures;
-    } * entry;
+    pq_entry *entry;
     size_t n, room;
 } pq_journal;
 
 PQ_MUST_USE pq_status pq_journal_open(pq_ctx *ctx, pq_journal *j, const char *context,
                                       const char *path);
 void pq_journal_close(pq_journal *j);
-const pq_figures *pq_journal_find(const pq_journal *j, const char *bits);
-/** Remember, and append to the file before returning. */
-PQ_MUST_USE pq_status pq_journal_add(pq_ctx *ctx, pq_journal *j, const char *bits,
-                                     const pq_figures *f, double seconds);
+/** A whole measurement; where there is none, a part whose drop is surely above give_up. */
+const pq_entry *pq_journal_find(const pq_journal *j, const char *bits, double give_up);
+const pq_entry *pq_journal_find_screen(const pq_journal *j, const char *bits);
+/** Remember, and append to the file before returning. e->bits is copied. */
+PQ_MUST_USE pq_status pq_journal_add(pq_ctx *ctx, pq_journal *j, const pq_entry *e);
 
 #endif

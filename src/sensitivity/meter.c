@@ -1,6 +1,5 @@
 /* Measuring assignments of INT8 on the engine. */
 #include "sensitivity/meter.h"
-#include "sensitivity/proxy.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -11,7 +10,7 @@
 #include "base/mem.h"
 #include "base/parallel.h"
 
-static double now(void)
+double pq_meter_now(void)
 {
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
@@ -51,7 +50,7 @@ static pq_status find_context(pq_ctx *ctx, const pq_meter_opts *o, char hex[65],
     pq_sha256_add(&h, info.version, strlen(info.version) + 1);
     pq_sha256_add(&h, info.device, strlen(info.device) + 1);
     pq_sha256_add(&h, &o->scheme, sizeof o->scheme);
-    pq_sha256_add(&h, &o->base, sizeof o->base);
+    pq_sha256_add(&h, &o->half, sizeof o->half);
     for (size_t i = 0; i < o->ranges->n; i++) {
         const pq_range *r = &o->ranges->range[i];
         pq_sha256_add(&h, r->name, strlen(r->name) + 1);
@@ -85,29 +84,51 @@ static pq_status decode_one(pq_ctx *ctx, void *user, size_t i, int worker)
     pq_meter *m = user;
     pq_image img = {0};
     const size_t each = m->input_count / m->batch;
+    const size_t image = m->order[m->held + i / m->batch] * m->batch + i % m->batch;
     (void)worker;
-    pq_status st = pq_image_load(ctx, &img, m->o.data->sample[i].path);
+    if (image >= m->o.data->n) { /* the last group's rest */
+        memset(m->input + i * each, 0, each);
+        return PQ_OK;
+    }
+    pq_status st = pq_image_load(ctx, &img, m->o.data->sample[image].path);
     if (st == PQ_OK)
         st = pq_preprocess_u8(ctx, m->input + i * each, &m->geometry[i], &img, m->o.prep);
     pq_image_clear(&img);
     return st;
 }
 
-static pq_status keep_inputs(pq_ctx *ctx, pq_meter *m)
+/* As many places as half the cache takes, all if it can, decoded side by side. */
+static pq_status hold(pq_ctx *ctx, pq_meter *m, size_t from)
 {
-    const size_t bytes = m->n_groups * m->input_count;
-    if (bytes > m->cache_bytes / 2) return PQ_OK; /* stream them each time instead */
-    pq_status st = pq_alloc(ctx, &m->input, bytes, 1);
-    if (st == PQ_OK) st = pq_alloc(ctx, &m->geometry, m->n_groups * m->batch, sizeof *m->geometry);
-    if (st == PQ_OK) st = pq_parallel(ctx, "images", m->o.threads, m->o.data->n, decode_one, m);
-    m->cache_bytes -= bytes;
+    const size_t left = m->n_groups - from;
+    m->held = from;
+    m->n_valid = 0;
+    const size_t n = left < m->n_held ? left : m->n_held;
+    pq_status st = pq_parallel(ctx, "images", m->o.threads, n * m->batch, decode_one, m);
+    if (st == PQ_OK) m->n_valid = n;
     return st;
 }
 
-static void load_group(pq_meter *m, size_t group)
+static pq_status keep_inputs(pq_ctx *ctx, pq_meter *m)
 {
+    const size_t fit = m->cache_bytes / 2 / m->input_count;
+    m->n_held = fit < 1 ? 1 : fit < m->n_groups ? fit : m->n_groups;
+    pq_status st = pq_alloc(ctx, &m->input, m->n_held, m->input_count);
+    if (st == PQ_OK) st = pq_alloc(ctx, &m->geometry, m->n_held * m->batch, sizeof *m->geometry);
+    if (st != PQ_OK) return st;
+    m->cache_bytes -=
+        m->n_held * m->input_count < m->cache_bytes ? m->n_held * m->input_count : m->cache_bytes;
+    return m->n_groups ? hold(ctx, m, 0) : PQ_OK;
+}
+
+pq_status pq_meter_load(pq_ctx *ctx, pq_meter *m, size_t place)
+{
+    if (place < m->held || place >= m->held + m->n_valid) {
+        pq_status st = hold(ctx, m, place);
+        if (st != PQ_OK) return st;
+    }
     const pq_prep *p = m->o.prep;
-    const uint8_t *from = m->input + group * m->input_count;
+    const uint8_t *from = m->input + (place - m->held) * m->input_count;
     float *to = pq_tensor_data(&m->in);
     const size_t plane = (size_t)(p->h * p->w);
     for (size_t c = 0; c < m->input_count / plane; c++) {
@@ -115,30 +136,32 @@ static void load_group(pq_meter *m, size_t group)
         for (size_t i = 0; i < plane; i++)
             to[c * plane + i] = ((float)from[c * plane + i] - mean) * scale;
     }
+    return PQ_OK;
 }
 
-/* Inputs too large to keep are decoded again. */
-pq_status pq_meter_load(pq_ctx *ctx, pq_meter *m, size_t group)
+/* Places a golden section apart, round and round: any first of them lie all over the set. */
+static pq_status spread(pq_ctx *ctx, pq_meter *m)
 {
-    const size_t first = group * m->batch, left = m->o.data->n - first;
-    const size_t n = left < m->batch ? left : m->batch, each = m->input_count / m->batch;
-    pq_status st = PQ_OK;
-    if (m->input) {
-        load_group(m, group);
-        return PQ_OK;
+    const size_t n = m->n_groups;
+    pq_status st = pq_alloc(ctx, &m->order, n, sizeof *m->order);
+    if (st != PQ_OK) return st;
+    size_t step = (size_t)(0.618 * (double)n) + 1;
+    for (;; step++) { /* with no divisor of n, so that every group comes once */
+        size_t a = n, b = step;
+        while (b) {
+            const size_t rest = a % b;
+            a = b;
+            b = rest;
+        }
+        if (a <= 1) break;
     }
-    float *to = pq_tensor_data(&m->in);
-    memset(to, 0, m->input_count * sizeof *to);
-    for (size_t i = 0; i < n && st == PQ_OK; i++) {
-        pq_image img = {0};
-        st = pq_image_load(ctx, &img, m->o.data->sample[first + i].path);
-        if (st == PQ_OK) st = pq_preprocess(ctx, to + i * each, NULL, &img, m->o.prep);
-        pq_image_clear(&img);
-    }
-    return st;
+    for (size_t i = 0; i < n; i++) m->order[i] = i * step % n;
+    return PQ_OK;
 }
 
 /* ---- meter ---- */
+
+enum { most_screened = 32 }; /* images */
 
 pq_status pq_meter_new(pq_ctx *ctx, pq_meter **out, const pq_meter_opts *opts)
 {
@@ -158,7 +181,10 @@ pq_status pq_meter_new(pq_ctx *ctx, pq_meter **out, const pq_meter_opts *opts)
     PQ_TRY(find_context(ctx, opts, context, &m->rounds_outputs));
     PQ_TRY(pq_journal_open(ctx, &m->journal, context, opts->journal));
     PQ_TRY(pq_tensor_new(ctx, &m->in, PQ_F32, shape));
+    PQ_TRY(spread(ctx, m));
     PQ_TRY(keep_inputs(ctx, m));
+    const size_t screened = (most_screened + m->batch - 1) / m->batch;
+    m->n_screened = screened < m->n_groups ? screened : m->n_groups;
     *out = m;
     m = NULL;
 out:
@@ -173,31 +199,65 @@ void pq_meter_free(pq_meter *m)
     pq_tensor_clear(&m->in);
     pq_free(m->input);
     pq_free(m->geometry);
+    pq_free(m->order);
     pq_free(m->reference);
+    pq_detections_clear(&m->base);
+    pq_eval_free(m->base_matches);
     pq_free(m);
 }
 
 size_t pq_meter_count(const pq_meter *m) { return m->n_measured; }
 
-void pq_meter_bits(const pq_meter *m, const bool *int8, char *bits)
+bool pq_meter_late(const pq_meter *m)
 {
-    for (size_t i = 0; i < m->n_ops; i++) bits[i] = int8[i] ? '1' : '0';
+    const double each = m->n_measured ? m->seconds / (double)m->n_measured : 0;
+    return m->o.deadline > 0 && pq_meter_now() + each > m->o.deadline;
+}
+
+void pq_meter_bits(const pq_meter *m, const uint8_t *label, char *bits)
+{
+    for (size_t i = 0; i < m->n_ops; i++) bits[i] = "0h1"[label[i]];
     bits[m->n_ops] = 0;
 }
 
-pq_status pq_meter_plan(pq_ctx *ctx, pq_plan **out, const pq_meter *m, const bool *int8)
+/* Where half precision is in use, everything that is neither INT8 nor named FP32 has it. */
+static void name_precisions(pq_plan *p, const pq_meter *m, const uint8_t *label)
 {
-    pq_status st = pq_plan_make(ctx, out, m->o.graph, m->o.ranges, int8, m->o.scheme, m->o.base);
-    if (st == PQ_OK && m->rounds_outputs)
-        st = pq_plan_round_outputs(ctx, *out, m->o.graph, m->o.ranges);
-    if (st == PQ_OK) st = pq_correct_plan(ctx, *out, m->o.corrections, m->o.graph);
-    if (st == PQ_OK) return PQ_OK;
-    pq_plan_free(*out);
+    size_t at = 0;
+    for (size_t i = 0; i < m->o.graph->n_nodes; i++) {
+        const pq_node *n = &m->o.graph->node[i];
+        if (n->dead) continue;
+        if (n->quant_index >= 0 && label[n->quant_index] == PQ_LABEL_FULL)
+            p->node[at].precision = PQ_PREC_FP32;
+        at++;
+    }
+}
+
+pq_status pq_meter_plan(pq_ctx *ctx, pq_plan **out, const pq_meter *m, const uint8_t *label)
+{
+    bool *int8 = NULL, half = false;
+    pq_status st;
     *out = NULL;
+    PQ_TRY(pq_alloc(ctx, &int8, m->n_ops, 1));
+    for (size_t i = 0; i < m->n_ops; i++) {
+        int8[i] = label[i] == PQ_LABEL_INT8;
+        half = half || label[i] == PQ_LABEL_HALF;
+    }
+    PQ_TRY(pq_plan_make(ctx, out, m->o.graph, m->o.ranges, int8, m->o.scheme,
+                        half ? m->o.half : PQ_PREC_FP32));
+    if (half) name_precisions(*out, m, label);
+    if (m->rounds_outputs) PQ_TRY(pq_plan_round_outputs(ctx, *out, m->o.graph, m->o.ranges));
+    st = pq_correct_plan(ctx, *out, m->o.corrections, m->o.graph);
+out:
+    pq_free(int8);
+    if (st != PQ_OK) {
+        pq_plan_free(*out);
+        *out = NULL;
+    }
     return st;
 }
 
-pq_status pq_meter_compile(pq_ctx *ctx, pq_session **out, const pq_meter *m, const bool *int8,
+pq_status pq_meter_compile(pq_ctx *ctx, pq_session **out, const pq_meter *m, const uint8_t *label,
                            bool outline)
 {
     const pq_compile_opts opts = {.threads = m->o.threads,
@@ -205,111 +265,8 @@ pq_status pq_meter_compile(pq_ctx *ctx, pq_session **out, const pq_meter *m, con
                                   .outline = outline};
     pq_plan *plan = NULL;
     *out = NULL;
-    pq_status st = pq_meter_plan(ctx, &plan, m, int8);
+    pq_status st = pq_meter_plan(ctx, &plan, m, label);
     if (st == PQ_OK) st = pq_compile(ctx, out, m->o.engine, m->o.graph, plan, &opts);
     pq_plan_free(plan);
-    return st;
-}
-
-/* Detections of all kept groups: from the prefix's states where they exist, from the images
- * elsewhere. */
-static pq_status detect_kept(pq_ctx *ctx, pq_meter *m, pq_session *s, const pq_start *p,
-                             pq_detections *list)
-{
-    pq_tensor *out = NULL;
-    int64_t *id = NULL;
-    pq_status st;
-    PQ_TRY(pq_session_outputs(ctx, &out, s));
-    PQ_TRY(pq_alloc(ctx, &id, m->batch, sizeof *id));
-    for (size_t g = 0; g < m->n_groups; g++) {
-        const size_t first = g * m->batch, left = m->o.data->n - first;
-        const size_t n = left < m->batch ? left : m->batch;
-        if (p && p->at && g < p->n_states) {
-            PQ_TRY(s->engine->run_part(ctx, s, p->at, s->n_steps, p->session,
-                                       p->state + g * p->state_bytes, NULL, NULL, 0, out,
-                                       s->n_outputs));
-        } else {
-            load_group(m, g);
-            PQ_TRY(pq_run(ctx, s, &m->in, 1, out, s->n_outputs));
-        }
-        for (size_t i = 0; i < n; i++) id[i] = m->o.data->sample[first + i].id;
-        PQ_TRY(pq_head_decode(ctx, list, m->o.head, out, s->n_outputs, n, m->geometry + first, id));
-    }
-out:
-    pq_session_outputs_free(out, s);
-    pq_free(id);
-    return st;
-}
-
-pq_status pq_meter_run(pq_ctx *ctx, pq_figures *out, pq_meter *m, pq_session *s, const pq_start *p,
-                       const char *bits)
-{
-    pq_detections list = {0};
-    const double began = now();
-    pq_status st =
-        !m->o.head ? pq_proxy_run(ctx, out, m, s, p)
-        : m->input ? detect_kept(ctx, m, s, p, &list)
-                   : pq_detect_dataset(ctx, &list, s, m->o.data, m->o.prep, m->o.head, "measure");
-    if (st == PQ_OK && m->o.head) st = pq_evaluate(ctx, out, m->o.coco, list.at, list.n);
-    pq_detections_clear(&list);
-    if (st != PQ_OK) return st;
-    m->n_measured++;
-    return pq_journal_add(ctx, &m->journal, bits, out, now() - began);
-}
-
-pq_status pq_meter_measure(pq_ctx *ctx, pq_figures *out, pq_meter *m, const bool *int8)
-{
-    pq_session *s = NULL;
-    char *bits = NULL;
-    pq_status st;
-    PQ_TRY(pq_alloc(ctx, &bits, m->n_ops + 1, 1));
-    pq_meter_bits(m, int8, bits);
-    const pq_figures *known = pq_journal_find(&m->journal, bits);
-    if (known) {
-        *out = *known;
-        goto out;
-    }
-    PQ_TRY(pq_meter_compile(ctx, &s, m, int8, false));
-    st = pq_meter_run(ctx, out, m, s, NULL, bits);
-out:
-    pq_session_free(s);
-    pq_free(bits);
-    return st;
-}
-
-/* ---- prefixes ---- */
-
-void pq_start_clear(pq_start *p)
-{
-    pq_session_free(p->session);
-    pq_free(p->state);
-    memset(p, 0, sizeof *p);
-}
-
-pq_status pq_start_advance(pq_ctx *ctx, pq_meter *m, pq_start *p, size_t to)
-{
-    const pq_engine *e = p->session->engine;
-    uint8_t *next = NULL;
-    pq_status st = PQ_OK;
-    if (to == p->at || !m->input) return PQ_OK;
-    const size_t bytes = e->state_bytes(p->session, to),
-                 fit = bytes ? m->cache_bytes / 2 / bytes : 0;
-    const size_t n = fit < m->n_groups ? fit : m->n_groups;
-    PQ_TRY(pq_alloc(ctx, &next, n, bytes));
-    for (size_t g = 0; g < n; g++) {
-        const bool have = p->at && g < p->n_states;
-        if (!have) load_group(m, g);
-        PQ_TRY(e->run_part(ctx, p->session, have ? p->at : 0, to, p->session,
-                           have ? p->state + g * p->state_bytes : NULL, next + g * bytes, &m->in, 1,
-                           NULL, 0));
-    }
-    pq_free(p->state);
-    p->state = next;
-    next = NULL;
-    p->state_bytes = bytes;
-    p->n_states = n;
-    p->at = to;
-out:
-    pq_free(next);
     return st;
 }

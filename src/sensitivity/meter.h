@@ -1,4 +1,4 @@
-/** @file meter.h  The meter's inside, shared by measuring and sweeping. */
+/** @file meter.h  The meter's inside, shared by measuring, screening and sweeping. */
 #ifndef PQ_SENSITIVITY_METER_H
 #define PQ_SENSITIVITY_METER_H
 
@@ -8,38 +8,59 @@ struct pq_meter {
     pq_meter_opts o;
     pq_journal journal;
     size_t n_ops, n_groups, batch, input_count; /* groups of `batch` images; floats a group */
+    size_t *order; /* [n_groups] group at each place: any first places are spread over the set */
+    size_t n_screened; /* places that screening looks at */
     size_t cache_bytes;
-    bool rounds_outputs;   /* the engine wants plans that do */
-    uint8_t *input;        /* [n_groups, input_count] uint8, NULL where too large to keep */
-    pq_geometry *geometry; /* per image, with input */
+    bool rounds_outputs;          /* the engine wants plans that do */
+    uint8_t *input;               /* [n_held, input_count] of places held .. held + n_held - 1 */
+    pq_geometry *geometry;        /* [n_held, batch] */
+    size_t held, n_held, n_valid; /* n_valid: of them decoded; all where they fit */
     pq_tensor in;
     size_t n_measured;
+    double seconds; /* of all measurements, for the deadline */
     float
         *reference; /* without a head: outputs in base precision of the first n_references groups */
     size_t n_references;
+    bool has_base; /* what full precision finds */
+    pq_detections base;
+    pq_eval_matches *base_matches;
 };
 
-/** A network whose first steps several measurements share: per group of images, the state after
- * step `at`. */
+/** A network whose first steps several measurements share: per place, the state after step `at`. */
 typedef struct pq_start {
     pq_session *session;
-    size_t at, n_states; /* states exist for groups 0 .. n_states-1 */
+    size_t at, n_states; /* states exist for places 0 .. n_states-1 */
+    size_t n_places;     /* 0: all; no more are asked for */
     uint8_t *state;
     size_t state_bytes;
 } pq_start;
 
-/** Move to step `to` >= at; how many groups fit the cache may shrink. */
+double pq_meter_now(void);
+/** Move to step `to` >= at; how many places fit the cache may shrink. */
 PQ_MUST_USE pq_status pq_start_advance(pq_ctx *ctx, pq_meter *m, pq_start *p, size_t to);
 void pq_start_clear(pq_start *p);
 /** Compile an assignment; outline: as in pq_compile_opts. */
 PQ_MUST_USE pq_status pq_meter_compile(pq_ctx *ctx, pq_session **out, const pq_meter *m,
-                                       const bool *int8, bool outline);
+                                       const uint8_t *label, bool outline);
 /** Measure a compiled session, from a prefix if one is given, and note it in the journal. */
-PQ_MUST_USE pq_status pq_meter_run(pq_ctx *ctx, pq_figures *out, pq_meter *m, pq_session *s,
-                                   const pq_start *p, const char *bits);
-/** The inputs of a group into m->in. Errors: those of the images. */
-PQ_MUST_USE pq_status pq_meter_load(pq_ctx *ctx, pq_meter *m, size_t group);
-/** '0' and '1' by quant_index; n_ops + 1 bytes. */
-void pq_meter_bits(const pq_meter *m, const bool *int8, char *bits);
+PQ_MUST_USE pq_status pq_meter_run(pq_ctx *ctx, pq_measured *out, pq_meter *m, pq_session *s,
+                                   const pq_start *p, const char *bits, double give_up);
+/** The same for pq_meter_screen. */
+PQ_MUST_USE pq_status pq_screen_run(pq_ctx *ctx, double *error, pq_meter *m, pq_session *s,
+                                    const pq_start *p, const char *bits);
+/** What full precision finds, once. */
+PQ_MUST_USE pq_status pq_meter_need_base(pq_ctx *ctx, pq_meter *m);
+/** What a session finds at places [from, to), appended to list. */
+PQ_MUST_USE pq_status pq_meter_detect(pq_ctx *ctx, pq_meter *m, pq_session *s, const pq_start *p,
+                                      size_t from, size_t to, pq_detections *list);
+/** The input of a place into m->in. Errors: those of the images. */
+PQ_MUST_USE pq_status pq_meter_load(pq_ctx *ctx, pq_meter *m, size_t place);
+/** '0', 'h' and '1' (INT8) by quant_index; n_ops + 1 bytes. */
+void pq_meter_bits(const pq_meter *m, const uint8_t *label, char *bits);
+/** Distance of pq_meter_screen between what two networks find; both image by image in the same
+ *  order of images, best score first. Adds to *error and *weight. */
+PQ_MUST_USE pq_status pq_screen_distance(pq_ctx *ctx, double *error, double *weight,
+                                         const pq_detection *base, size_t n_base,
+                                         const pq_detection *other, size_t n_other);
 
 #endif

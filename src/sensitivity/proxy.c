@@ -28,7 +28,7 @@ static pq_status make_references(pq_ctx *ctx, pq_meter *m)
 {
     pq_session *s = NULL;
     pq_tensor *out = NULL;
-    bool *none = NULL;
+    uint8_t *none = NULL;
     pq_status st;
     PQ_TRY(pq_alloc(ctx, &none, m->n_ops, sizeof *none));
     PQ_TRY(pq_meter_compile(ctx, &s, m, none, false));

@@ -121,19 +121,21 @@ static void rows_take_turns(void **state)
     PQ_CHECK(ctx, pq_bench_input(ctx, &in, &s[0].base));
     pq_bench_opts o = {.runs = 2, .warm_up = 1, .input = in, .n_inputs = 1};
     PQ_CHECK(ctx, pq_bench(ctx, row, 3, &o));
-    assert_string_equal(log, "ABCABCABC");
+    assert_string_equal(log, "ABCAABBCCAABBCC");
     memset(log, 0, sizeof log);
     o.convolutions = true;
     PQ_CHECK(ctx, pq_bench(ctx, row, 3, &o));
-    assert_string_equal(log, "ABCabcABCabcABCabc");
+    assert_string_equal(log, "ABCabcAABBCCaabbccAABBCCaabbcc");
     for (int i = 0; i < 3; i++) {
         const pq_bench_row *r = &row[i];
         assert_true(r->ms.min >= 0 && r->ms.min <= r->ms.median && r->ms.median <= r->ms.p90);
         assert_true(r->ms.p90 <= r->ms.p95 && r->ms.p95 <= r->ms.p99);
         assert_true(near(r->per_second, 2 * 1e3 / r->ms.median));
         assert_true(near(r->ratio, row[0].ms.median / r->ms.median));
+        assert_true(r->paired > 0);
         assert_true(near(r->over_convolutions, r->ms.median / r->convolutions_ms));
     }
+    assert_true(near(row[0].paired, 1));
     pq_bench_input_free(in, &s[0].base);
     pq_ctx_free(ctx);
 }
@@ -181,7 +183,7 @@ static void can_be_cancelled(void **state)
     pq_bench_row row = {.session = &s.base, .engine = "notes", .precision = "p"};
     const pq_bench_opts o = {.runs = 5, .warm_up = 1, .input = in, .n_inputs = 1};
     assert_int_equal(pq_bench(ctx, &row, 1, &o), PQ_E_CANCELLED);
-    assert_string_equal(log, "AA");
+    assert_string_equal(log, "AAA");
     pq_bench_input_free(in, &s.base);
     pq_ctx_free(ctx);
 }

@@ -157,10 +157,58 @@ static void test_plan(void **state)
     pq_small_end(&s);
 }
 
+static const pq_plan_tensor *scale_of(const pq_plan *plan, const char *name)
+{
+    for (size_t i = 0; i < plan->n_tensors; i++)
+        if (strcmp(plan->tensor[i].name, name) == 0) return &plan->tensor[i];
+    return NULL;
+}
+
+/* Two branches with the same range, which the calibrator clipped at the top: what ends in a sigmoid
+ * alone keeps its top and loses what a sigmoid does not tell apart, what ends in a sum is clipped.
+ */
+static void test_rounded_outputs(void **state)
+{
+    pq_small s;
+    pq_plan *plan;
+    const bool int8[3] = {true, true, true};
+    (void)state;
+    pq_small_begin(&s, PQ_SHAPE(1, 4, 8, 8));
+    const pq_value_id a = pq_small_conv(&s, "a", s.x, conv3), b = pq_small_conv(&s, "b", a, conv3),
+                      c = pq_small_conv(&s, "c", a, conv3), in[2] = {b, b}, sum[2] = {c, c};
+    const pq_value_id cat = pq_small_node(&s, "cat", PQ_OP_CONCAT, in, 2, &(pq_attr){.axis = 1});
+    const pq_value_id out[2] = {pq_small_node(&s, "score", PQ_OP_SIGMOID, &cat, 1, NULL),
+                                pq_small_node(&s, "sum", PQ_OP_ADD, sum, 2, NULL)};
+    pq_scale_layout l = layout_of(&s, out, 2, NULL);
+    pq_scale_layout_clear(&l);
+    pq_range range[] = {{.name = "x", .amax = 2, .lo = -1, .hi = 2},
+                        {.name = "a.output", .amax = 9, .lo = -9, .hi = 1},
+                        {.name = "b.output", .min = -90, .max = 4, .amax = 54, .lo = -54, .hi = 1},
+                        {.name = "c.output", .min = -90, .max = 4, .amax = 54, .lo = -54, .hi = 1}};
+    pq_ranges r = {.range = range, .n = 4};
+    pq_graph_hash(s.g, r.graph_hash);
+    for (int scheme = PQ_SCHEME_S8; scheme <= PQ_SCHEME_U8; scheme++) {
+        const bool u8 = scheme == PQ_SCHEME_U8;
+        PQ_CHECK(s.ctx, pq_plan_make(s.ctx, &plan, s.g, &r, int8, scheme, PQ_PREC_FP32));
+        assert_null(scale_of(plan, "b.output"));
+        PQ_CHECK(s.ctx, pq_plan_round_outputs(s.ctx, plan, s.g, &r));
+        assert_true(plan->rounds_outputs);
+        const pq_plan_tensor *to_sigmoid = scale_of(plan, "b.output"),
+                             *to_sum = scale_of(plan, "c.output");
+        assert_non_null(to_sigmoid);
+        assert_non_null(to_sum);
+        assert_float_equal(to_sigmoid->scale, u8 ? 16 / 255.0F : 12 / 127.0F, 1e-3F);
+        assert_float_equal(to_sum->scale, u8 ? 55 / 255.0F : 54 / 127.0F, 5e-3F);
+        pq_plan_free(plan);
+    }
+    pq_small_end(&s);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_chain), cmocka_unit_test(test_concat),
-                                       cmocka_unit_test(test_sum), cmocka_unit_test(test_moving),
-                                       cmocka_unit_test(test_plan)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_chain), cmocka_unit_test(test_concat),
+        cmocka_unit_test(test_sum),   cmocka_unit_test(test_moving),
+        cmocka_unit_test(test_plan),  cmocka_unit_test(test_rounded_outputs)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -295,7 +295,7 @@ static void engines(void **state)
     {
         if (strcmp(string(e, "name"), "ref") != 0) continue;
         ref = true;
-        assert_int_equal(cJSON_GetArraySize(array(e, "precisions")), 3);
+        assert_int_equal(cJSON_GetArraySize(array(e, "precisions")), 4);
         assert_string_equal(string(e, "scheme"), "u8");
     }
     assert_true(ref);
@@ -310,6 +310,10 @@ static void engines(void **state)
     WORKS("engines", "--engine-path", "/no/such/folder");
     assert_non_null(strstr(w.out, "not here: engine 'openvino': PQUANT_OPENVINO"));
     unsetenv("PQUANT_OPENVINO");
+    setenv("PQUANT_CUDA", "/no/such/folder", 1);
+    FAILS(1, "PQUANT_CUDA is '/no/such/folder', where there is no libpquant_cuda.so", "bench",
+          w.yolox, "--precision", "fp16", "--engine", "cuda");
+    unsetenv("PQUANT_CUDA");
 }
 
 static void benches(void **state)
@@ -428,6 +432,38 @@ static void detects(void **state)
     FAILS(1, "/proc/none", "detect", w.yolox, picture, "-o", "/proc/none");
 }
 
+static pq_buf *written(const char *name)
+{
+    char path[96];
+    pq_buf *b;
+    at(path, sizeof path, name);
+    PQ_CHECK(w.ctx, pq_file_map(w.ctx, &b, path));
+    return b;
+}
+
+/* The float part of a file in float16: half the weights' bytes, and TensorRT's rules hold. */
+static void exports_float16(void)
+{
+    WORKS("export", w.yolox, "--precision", "int8", "--ranges", "s.json", "-o", "t16.onnx", "--for",
+          "tensorrt", "--float", "fp16", "--audit", "--strict");
+    pq_buf *a = written("t.onnx"), *b = written("t16.onnx");
+    assert_true(pq_buf_bytes(b) < 3 * pq_buf_bytes(a) / 4);
+    pq_buf_unref(a);
+    pq_buf_unref(b);
+    WORKS("export", w.yolox, "--precision", "fp16", "-o", "a.onnx");
+    WORKS("export", w.yolox, "--float", "fp16", "-o", "b.onnx");
+    a = written("a.onnx");
+    b = written("b.onnx");
+    assert_int_equal(pq_buf_bytes(a), pq_buf_bytes(b));
+    assert_memory_equal(pq_buf_data(a), pq_buf_data(b), pq_buf_bytes(a));
+    pq_buf_unref(a);
+    pq_buf_unref(b);
+    FAILS(2, "--float 'int4', expected fp32 or fp16", "export", w.yolox, "-o", "x.onnx", "--float",
+          "int4");
+    FAILS(2, "--float goes with an .onnx file", "export", w.yolox, "-o", "x.pqe", "--float",
+          "fp16");
+}
+
 static void exports(void **state)
 {
     char path[96];
@@ -476,6 +512,7 @@ static void exports(void **state)
     WORKS("export", w.yolox, "--precision", "int8", "--ranges", "s.json", "-o", "t.onnx", "--for",
           "tensorrt", "--audit", "--strict");
     assert_non_null(strstr(w.out, "audit on tensorrt (rules of 8 to 11): 0 rules broken"));
+    exports_float16();
     FAILS(1, "engine 'ref' gives no times per layer", "export", w.yolox, "-o", "e.pqe", "--engine",
           "ref", "--audit");
     FAILS(2, "--strict goes with --audit", "export", w.yolox, "-o", "e.pqe", "--strict");

@@ -228,7 +228,7 @@ static void unknown_heads(void **state)
     char path[128];
     snprintf(path, sizeof path, "%s/result/run.json", dir);
     PQ_CHECK(ctx, pq_json_load(ctx, &doc, path));
-    const cJSON *results = cJSON_GetObjectItemCaseSensitive(doc, "results"), *r;
+    const cJSON *results = cJSON_GetObjectItemCaseSensitive(doc, "precisions"), *r;
     cJSON_ArrayForEach(r, results)
     {
         const cJSON *f = cJSON_GetObjectItemCaseSensitive(r, "figures");

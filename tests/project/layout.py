@@ -8,7 +8,7 @@ import subprocess
 import sys
 
 ORDER = """base tensor graph read pass plan export engine data detect evaluate calibrate correct
-sensitivity select bench audit report cli""".split()
+bench latency sensitivity select audit report cli""".split()
 MOST_LINES = 800
 root = pathlib.Path(__file__).resolve().parents[2]
 problems = []

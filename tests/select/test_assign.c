@@ -4,7 +4,9 @@
 #include <string.h>
 
 #include <pquant/assign.h>
+#include <pquant/latency.h>
 
+#include "base/mem.h"
 #include "base/rng.h"
 #include "support/check.h"
 
@@ -147,7 +149,8 @@ static void test_front_holds_the_hull(void **state)
         PQ_CHECK(ctx, pq_problem_front(ctx, &f, &t.p));
         for (size_t i = 1; i < f.n; i++)
             assert_true(f.at[i].ms < f.at[i - 1].ms && f.at[i].damage > f.at[i - 1].damage);
-        for (double w = 1e-5; w < 10; w *= 1.3) {
+        for (int step = 0; step < 53; step++) {
+            const double w = 1e-5 * pow(1.3, step); /* .. 8.4 */
             double best = INFINITY;
             for (size_t i = 0; i < f.n; i++) best = fmin(best, f.at[i].damage + w * f.at[i].ms);
             assert_true(fabs(best - least_energy(&t.p, w)) < 1e-6 * (1 + w));
@@ -223,6 +226,37 @@ static void test_bad_problems(void **state)
     PQ_CHECK_FAILS(ctx, pq_problem_minimum(ctx, x, &t.p, 1), PQ_E_INVALID, "1 labels");
 }
 
+/* Both structures say the same time. */
+static void test_times_of_a_model(void **state)
+{
+    enum { UNITS = 6, EDGES = 5, LABELS = 3 };
+    pq_ctx *ctx = *state;
+    pq_rng r = {8};
+    double ms[UNITS * LABELS], damage[UNITS * LABELS] = {0};
+    pq_latency_edge edge[EDGES];
+    uint8_t x[UNITS] = {0};
+    pq_boundary *boundary;
+    for (size_t i = 0; i < UNITS * LABELS; i++) ms[i] = pq_rng_double(&r);
+    for (size_t i = 0; i < EDGES; i++)
+        edge[i] = (pq_latency_edge){.a = i, .b = i + 1, .ms = pq_rng_double(&r)};
+    const pq_latency l = {.n_units = UNITS,
+                          .n_labels = LABELS,
+                          .ms_fixed = 3,
+                          .ms = ms,
+                          .edge = edge,
+                          .n_edges = EDGES};
+    pq_problem p = {.n_units = UNITS, .n_labels = LABELS, .damage = damage};
+    PQ_CHECK(ctx, pq_problem_set_times(ctx, &p, &boundary, &l));
+    do assert_true(fabs(pq_problem_ms(&p, x) - pq_latency_predict(&l, x)) < 1e-12);
+    while (next(&p, x));
+    bool found;
+    PQ_CHECK(ctx, pq_problem_fastest(ctx, x, &found, &p, 1));
+    pq_free(boundary);
+    p.n_labels = 2;
+    PQ_CHECK_FAILS(ctx, pq_problem_set_times(ctx, &p, &boundary, &l), PQ_E_INVALID,
+                   "6 units and 3 precisions, expected 6 and 2");
+}
+
 static int open_context(void **state)
 {
     pq_ctx *ctx;
@@ -242,6 +276,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_minimum_is_exact),     cmocka_unit_test(test_minimum_is_near),
         cmocka_unit_test(test_front_holds_the_hull), cmocka_unit_test(test_budgets),
-        cmocka_unit_test(test_budget_out_of_reach),  cmocka_unit_test(test_bad_problems)};
+        cmocka_unit_test(test_budget_out_of_reach),  cmocka_unit_test(test_bad_problems),
+        cmocka_unit_test(test_times_of_a_model)};
     return cmocka_run_group_tests(tests, open_context, close_context);
 }

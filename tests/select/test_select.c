@@ -109,6 +109,7 @@ typedef struct world {
     pq_prep prep;
     pq_head head;
     char journal[128];
+    double deadline;
 } world;
 
 static pq_value_id add_conv(pq_ctx *ctx, pq_graph *g, pq_value_id x, int64_t in, int64_t out, int k)
@@ -228,7 +229,8 @@ static pq_meter *make_meter(world *w)
                              .prep = &w->prep,
                              .head = &w->head,
                              .threads = 2,
-                             .journal = w->journal};
+                             .journal = w->journal,
+                             .deadline = w->deadline};
     pq_meter *m;
     assert_ok(w->env->ctx, pq_meter_new(w->env->ctx, &m, &o));
     return m;
@@ -242,51 +244,125 @@ static void test_scores_are_shapley_values(void **state)
     pq_meter *m = make_meter(&w);
     pq_scores *s;
     double sum = 0;
-    assert_ok(w.env->ctx, pq_sweep(w.env->ctx, &s, m));
-    assert_true(fabs(s->ap_base - 1) < 1e-9);
-    for (size_t i = 0; i < s->n; i++) {
+    assert_ok(w.env->ctx, pq_sweep(w.env->ctx, &s, m, PQ_SWEEP_AP));
+    assert_true(fabs(s->base.figures.v[PQ_FIG_AP] - 1) < 1e-9);
+    assert_int_equal(s->units.n, N_OPS);
+    for (size_t i = 0; i < s->units.n; i++) {
         /* A pair's damage is shared in halves. AP has steps of about 1/101. */
         const double want = alone[i] / 1000.0 + (i == 2 || i == 6 ? TOGETHER / 2000.0 : 0);
-        assert_true(fabs(s->op[i].damage - want) < 0.02);
-        sum += s->op[i].damage;
+        assert_true(s->unit[i].measured);
+        assert_true(fabs(s->unit[i].damage - want) < 0.02);
+        assert_true(s->unit[i].low <= s->unit[i].damage && s->unit[i].damage <= s->unit[i].high);
+        sum += s->unit[i].damage;
     }
-    assert_true(fabs(sum - (s->ap_base - s->ap_int8)) < 0.04);
-    assert_string_equal(s->op[1].name, "conv1");
+    assert_true(fabs(sum - s->int8.drop) < 0.04);
+    assert_true(s->int8.low < s->int8.drop && s->int8.drop < s->int8.high);
+    assert_string_equal(s->unit[1].name, "conv1");
     pq_scores_free(s);
     pq_meter_free(m);
     end_world(&w);
+}
+
+static void test_screening_ranks_units(void **state)
+{
+    world w = make_world(state);
+    pq_meter *m = make_meter(&w);
+    pq_scores *s;
+    assert_ok(w.env->ctx, pq_sweep(w.env->ctx, &s, m, PQ_SWEEP_SCREEN));
+    /* Objects missed: s^2 + s^2 of 2 s^2 ... each missed object of score s adds s (s + s) to s^2.
+     */
+    for (size_t i = 0; i < s->units.n; i++) {
+        assert_true(s->unit[i].screened && !s->unit[i].measured);
+        const double want = alone[i] / 1000.0 + (i == 2 || i == 6 ? TOGETHER / 2000.0 : 0);
+        assert_true(fabs(s->unit[i].error - 2 * want) < 0.03);
+    }
+    const size_t n = pq_meter_count(m);
+    assert_int_equal(n, 2 + 1 + 2 * N_OPS); /* AP of both ends, a screening of all, of each twice */
+    bool wanted[N_OPS] = {false, true};
+    assert_ok(w.env->ctx, pq_sweep_more(w.env->ctx, s, m, wanted));
+    assert_int_equal(pq_meter_count(m), n + 2);
+    assert_true(s->unit[1].measured && !s->unit[2].measured);
+    pq_scores_free(s);
+    pq_meter_free(m);
+    end_world(&w);
+}
+
+static pq_scores *swept(world *w, pq_meter *m, pq_model *model)
+{
+    pq_scores *s;
+    assert_ok(w->env->ctx, pq_sweep(w->env->ctx, &s, m, PQ_SWEEP_SCREEN));
+    assert_ok(w->env->ctx, pq_model_make(w->env->ctx, model, s, NULL, 0));
+    return s;
 }
 
 static void test_selection_keeps_what_hurts(void **state)
 {
     world w = make_world(state);
     pq_meter *m = make_meter(&w);
-    pq_scores *s;
+    pq_model model;
     pq_choice c;
-    assert_ok(w.env->ctx, pq_sweep(w.env->ctx, &s, m));
-    assert_ok(w.env->ctx, pq_select_by_drop(w.env->ctx, &c, m, w.g, s, 0.01));
+    pq_scores *s = swept(&w, m, &model);
+    assert_ok(w.env->ctx, pq_select_by_drop(w.env->ctx, &c, m, w.g, s, &model, 0.01));
     assert_true(c.within);
-    assert_true(c.figures.v[PQ_FIG_AP] >= s->ap_base - 0.01);
-    assert_false(c.int8[1]);
-    assert_false(c.int8[4]);
-    assert_true(c.int8[2] != c.int8[6]); /* one of the pair is enough */
-    assert_true(c.int8[0] && c.int8[3] && c.int8[5] && c.int8[7]);
-    assert_int_equal(c.n_kept, 3);
+    assert_true(c.measured.whole && c.measured.drop <= 0.01);
+    const bool kept[N_OPS] = {false, true,  c.label[2] == PQ_LABEL_FULL, false,
+                              true,  false, c.label[6] == PQ_LABEL_FULL, false};
+    for (int i = 0; i < N_OPS; i++)
+        assert_int_equal(c.label[i], kept[i] ? PQ_LABEL_FULL : PQ_LABEL_INT8);
+    assert_int_equal(c.n_kept, 3); /* one of the pair is enough */
     pq_choice_clear(&c);
-    assert_ok(w.env->ctx, pq_select_by_drop(w.env->ctx, &c, m, w.g, s, 1));
+    assert_ok(w.env->ctx, pq_select_by_drop(w.env->ctx, &c, m, w.g, s, &model, 1));
     assert_int_equal(c.n_kept, 0);
     pq_choice_clear(&c);
+    pq_model_clear(&model);
     pq_scores_free(s);
     pq_meter_free(m);
     end_world(&w);
 }
 
-static pq_status ms_of(pq_ctx *ctx, void *user, const bool *int8, double *ms)
+static void test_front_is_measured(void **state)
+{
+    world w = make_world(state);
+    pq_meter *m = make_meter(&w);
+    pq_model model;
+    pq_choice *c;
+    size_t n;
+    pq_scores *s = swept(&w, m, &model);
+    assert_ok(w.env->ctx, pq_measure_front(w.env->ctx, &c, &n, m, w.g, s, &model, 5));
+    assert_true(n >= 3 && n <= 5);
+    assert_int_equal(c[0].n_kept, 0);
+    assert_true(c[n - 1].n_kept >= 3 && c[n - 1].measured.drop < 0.01);
+    for (size_t i = 0; i < n; i++) {
+        assert_true(c[i].measured.whole);
+        assert_true(fabs(c[i].predicted - c[i].measured.drop) < 0.1);
+        pq_choice_clear(&c[i]);
+    }
+    pq_free(c);
+    pq_model_clear(&model);
+    pq_scores_free(s);
+    pq_meter_free(m);
+    end_world(&w);
+}
+
+static pq_status ms_of(pq_ctx *ctx, void *user, const uint8_t *label, double *ms)
 {
     (void)ctx, (void)user;
     *ms = 1;
-    for (int i = 0; i < N_OPS; i++) *ms += int8[i] ? 0 : 1;
+    for (int i = 0; i < N_OPS; i++) *ms += label[i] == PQ_LABEL_INT8 ? 0 : 1;
     return PQ_OK;
+}
+
+/* Time as ms_of has it, but for a model that is wrong by `factor`. */
+static pq_latency *time_model(world *w, double factor)
+{
+    pq_latency *l;
+    assert_ok(w->env->ctx, pq_alloc(w->env->ctx, &l, 1, sizeof *l));
+    assert_ok(w->env->ctx, pq_alloc(w->env->ctx, &l->ms, (size_t)N_OPS * 2, sizeof *l->ms));
+    l->n_units = N_OPS;
+    l->n_labels = 2;
+    l->ms_fixed = 1;
+    for (int i = 0; i < N_OPS; i++) l->ms[2 * i] = factor;
+    return l;
 }
 
 static void test_latency_budget(void **state)
@@ -294,17 +370,70 @@ static void test_latency_budget(void **state)
     world w = make_world(state);
     pq_meter *m = make_meter(&w);
     pq_scores *s;
+    assert_ok(w.env->ctx, pq_sweep(w.env->ctx, &s, m, PQ_SWEEP_SCREEN));
+    for (int wrong = 0; wrong < 2; wrong++) {
+        pq_latency *l = time_model(&w, wrong ? 0.5 : 1);
+        pq_model model;
+        pq_choice c;
+        assert_ok(w.env->ctx, pq_model_make(w.env->ctx, &model, s, l, 0));
+        assert_ok(w.env->ctx,
+                  pq_select_by_latency(w.env->ctx, &c, m, w.g, s, &model, 2.5, ms_of, NULL));
+        assert_true(c.within);
+        assert_int_equal(c.n_kept, 1); /* 2 ms; another would be 3 */
+        assert_int_equal(c.label[1], PQ_LABEL_FULL);
+        pq_choice_clear(&c);
+        assert_ok(w.env->ctx,
+                  pq_select_by_latency(w.env->ctx, &c, m, w.g, s, &model, 0.5, ms_of, NULL));
+        assert_false(c.within);
+        assert_int_equal(c.n_kept, 0);
+        pq_choice_clear(&c);
+        pq_model_clear(&model);
+        pq_latency_free(l);
+    }
+    pq_scores_free(s);
+    pq_meter_free(m);
+    end_world(&w);
+}
+
+static void test_hopeless_plans_stop_early(void **state)
+{
+    world w = make_world(state);
+    pq_meter *m = make_meter(&w);
+    pq_measured d;
+    uint8_t label[N_OPS];
+    memset(label, PQ_LABEL_INT8, sizeof label);
+    assert_ok(w.env->ctx, pq_meter_measure(w.env->ctx, &d, m, label, 0.001));
+    assert_false(d.whole);
+    assert_true(d.n_images < N_IMAGES && d.low > 0.001);
+    const size_t n = pq_meter_count(m);
+    assert_ok(w.env->ctx, pq_meter_measure(w.env->ctx, &d, m, label, 0.001)); /* known */
+    assert_int_equal(pq_meter_count(m), n);
+    assert_ok(w.env->ctx, pq_meter_measure(w.env->ctx, &d, m, label, INFINITY));
+    assert_true(d.whole);
+    assert_int_equal(d.n_images, N_IMAGES);
+    assert_int_equal(pq_meter_count(m), n + 1);
+    pq_meter_free(m);
+    end_world(&w);
+}
+
+static void test_deadline_ends_in_time(void **state)
+{
+    world w = make_world(state);
+    pq_meter *m = make_meter(&w);
+    pq_scores *s;
+    pq_model model;
     pq_choice c;
-    assert_ok(w.env->ctx, pq_sweep(w.env->ctx, &s, m));
-    assert_ok(w.env->ctx, pq_select_by_latency(w.env->ctx, &c, m, w.g, s, 2.5, ms_of, NULL));
+    assert_ok(w.env->ctx, pq_sweep(w.env->ctx, &s, m, PQ_SWEEP_SCREEN));
+    assert_ok(w.env->ctx, pq_model_make(w.env->ctx, &model, s, NULL, 0));
+    pq_meter_free(m);
+    w.deadline = 1e-9; /* long past */
+    m = make_meter(&w);
+    assert_true(pq_meter_late(m));
+    assert_ok(w.env->ctx, pq_select_by_drop(w.env->ctx, &c, m, w.g, s, &model, 0.001));
     assert_true(c.within);
-    assert_int_equal(c.n_kept, 1); /* 2 ms; another would be 3 */
-    assert_false(c.int8[1]);
+    assert_true(c.measured.drop <= 0.001);
     pq_choice_clear(&c);
-    assert_ok(w.env->ctx, pq_select_by_latency(w.env->ctx, &c, m, w.g, s, 0.5, ms_of, NULL));
-    assert_false(c.within);
-    assert_int_equal(c.n_kept, 0);
-    pq_choice_clear(&c);
+    pq_model_clear(&model);
     pq_scores_free(s);
     pq_meter_free(m);
     end_world(&w);
@@ -315,7 +444,7 @@ static void test_interrupted_sweep_goes_on(void **state)
     world w = make_world(state);
     pq_scores *first, *second;
     pq_meter *m = make_meter(&w);
-    assert_ok(w.env->ctx, pq_sweep(w.env->ctx, &first, m));
+    assert_ok(w.env->ctx, pq_sweep(w.env->ctx, &first, m, PQ_SWEEP_AP));
     assert_int_equal(pq_meter_count(m), 2 * N_OPS + 2);
     pq_meter_free(m);
 
@@ -333,25 +462,29 @@ static void test_interrupted_sweep_goes_on(void **state)
     free(part);
 
     m = make_meter(&w);
-    assert_ok(w.env->ctx, pq_sweep(w.env->ctx, &second, m));
+    assert_ok(w.env->ctx, pq_sweep(w.env->ctx, &second, m, PQ_SWEEP_AP));
     assert_int_equal(pq_meter_count(m), 2 * N_OPS + 2 - 4);
-    for (size_t i = 0; i < first->n; i++) assert_true(first->op[i].damage == second->op[i].damage);
+    for (size_t i = 0; i < first->units.n; i++) {
+        assert_true(first->unit[i].damage == second->unit[i].damage);
+        assert_true(first->unit[i].low == second->unit[i].low);
+    }
     pq_meter_free(m);
 
     n_compiled = 0; /* a third time everything is known */
     m = make_meter(&w);
     pq_scores_free(second);
-    assert_ok(w.env->ctx, pq_sweep(w.env->ctx, &second, m));
+    assert_ok(w.env->ctx, pq_sweep(w.env->ctx, &second, m, PQ_SWEEP_AP));
     assert_int_equal(pq_meter_count(m), 0);
     assert_int_equal(n_compiled, 0);
     pq_meter_free(m);
 
     w.ranges->range[1].amax = 2; /* other scales: nothing of it counts */
     m = make_meter(&w);
-    pq_figures f;
-    const bool none[N_OPS] = {false};
-    assert_ok(w.env->ctx, pq_meter_measure(w.env->ctx, &f, m, none));
+    pq_measured d;
+    const uint8_t none[N_OPS] = {0};
+    assert_ok(w.env->ctx, pq_meter_measure(w.env->ctx, &d, m, none, INFINITY));
     assert_int_equal(pq_meter_count(m), 1);
+    assert_true(d.drop == 0 && d.whole);
     pq_meter_free(m);
     pq_scores_free(first);
     pq_scores_free(second);
@@ -370,14 +503,14 @@ static void test_cancelled_keeps_what_is_done(void **state)
     pq_scores *s;
     pq_meter *m = make_meter(&w);
     pq_ctx_set_progress(w.env->ctx, stop, NULL);
-    assert_fails(w.env->ctx, pq_sweep(w.env->ctx, &s, m), PQ_E_CANCELLED,
+    assert_fails(w.env->ctx, pq_sweep(w.env->ctx, &s, m, PQ_SWEEP_AP), PQ_E_CANCELLED,
                  "sweep stopped at 3 of 16");
     assert_null(s);
     pq_meter_free(m);
     pq_ctx_set_progress(w.env->ctx, NULL, NULL);
     m = make_meter(&w);
-    assert_ok(w.env->ctx, pq_sweep(w.env->ctx, &s, m));
-    assert_int_equal(pq_meter_count(m), 2 * N_OPS + 2 - 4);
+    assert_ok(w.env->ctx, pq_sweep(w.env->ctx, &s, m, PQ_SWEEP_AP));
+    assert_int_equal(pq_meter_count(m), 2 * N_OPS + 2 - 5);
     pq_scores_free(s);
     pq_meter_free(m);
     end_world(&w);
@@ -411,8 +544,12 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_scores_are_shapley_values, test_setup, test_teardown),
+        cmocka_unit_test_setup_teardown(test_screening_ranks_units, test_setup, test_teardown),
         cmocka_unit_test_setup_teardown(test_selection_keeps_what_hurts, test_setup, test_teardown),
+        cmocka_unit_test_setup_teardown(test_front_is_measured, test_setup, test_teardown),
         cmocka_unit_test_setup_teardown(test_latency_budget, test_setup, test_teardown),
+        cmocka_unit_test_setup_teardown(test_hopeless_plans_stop_early, test_setup, test_teardown),
+        cmocka_unit_test_setup_teardown(test_deadline_ends_in_time, test_setup, test_teardown),
         cmocka_unit_test_setup_teardown(test_interrupted_sweep_goes_on, test_setup, test_teardown),
         cmocka_unit_test_setup_teardown(test_cancelled_keeps_what_is_done, test_setup,
                                         test_teardown),

@@ -33,6 +33,7 @@ static pq_status probe(pq_ctx *ctx, pq_engine_info *out)
     out->precisions = 1u << PQ_PREC_FP32 | 1u << PQ_PREC_INT8;
     if (c->avx512_bf16) out->precisions |= 1u << PQ_PREC_BF16;
     out->scheme = PQ_SCHEME_U8;
+    out->mixes = true;
     out->taps = true;
     return PQ_OK;
 }

@@ -86,6 +86,7 @@ static pq_status probe(pq_ctx *ctx, pq_engine_info *out)
     out->precisions = 1u << PQ_PREC_FP32 | 1u << PQ_PREC_FP16 | 1u << PQ_PREC_INT8;
     out->scheme = PQ_SCHEME_S8;
     out->base = PQ_PREC_FP16;
+    out->mixes = true;
     return PQ_OK;
 }
 

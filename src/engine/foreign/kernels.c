@@ -6,18 +6,6 @@
 
 #include "plan/names.h"
 
-pq_status pq_foreign_check_outputs(pq_ctx *ctx, const pq_graph *g)
-{
-    for (size_t i = 0; i < g->n_inputs + g->n_outputs; i++) {
-        const bool in = i < g->n_inputs;
-        const pq_value *v = &g->value[in ? g->input[i] : g->output[i - g->n_inputs]];
-        if (v->dtype != PQ_F32)
-            return pq_fail(ctx, PQ_E_UNSUPPORTED, "%s '%s' is %s, expected float32",
-                           in ? "input" : "output", v->name, pq_dtype_name(v->dtype));
-    }
-    return PQ_OK;
-}
-
 static pq_status add(pq_ctx *ctx, pq_kernel_names *k, const char *name, uint32_t node)
 {
     struct pq_name_slot *slot;

@@ -14,10 +14,6 @@
 
 #include "graph/name_map.h"
 
-/** Runtimes run a file whose inputs and outputs are float32. Errors: UNSUPPORTED (one that is not).
- */
-PQ_MUST_USE pq_status pq_foreign_check_outputs(pq_ctx *ctx, const pq_graph *g);
-
 /** The facts about a graph that outlive it in a session. */
 typedef struct pq_kernel_names {
     pq_arena *arena;

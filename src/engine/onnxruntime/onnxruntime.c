@@ -160,6 +160,7 @@ static void destroy(pq_session *session)
     if (s->session) s->rt->api->release_session(s->session);
     pq_buf_unref(s->model);
     pq_kernel_names_clear(&s->names);
+    pq_free(s->output);
     pq_free(s->profile.layer);
     pq_session_forget(&s->base);
     release(s->rt);
@@ -179,7 +180,7 @@ static pq_status compile(pq_ctx *ctx, pq_session **out, const pq_graph *g, const
     s->rt = rt;
     s->threads = opts->threads > 0 ? opts->threads : pq_ctx_threads(ctx);
     PQ_TRY(pq_session_describe(ctx, &s->base, &pq_engine_onnxruntime, g));
-    PQ_TRY(pq_foreign_check_outputs(ctx, g));
+    PQ_TRY(pq_foreign_outputs(ctx, &s->output, g));
     PQ_TRY(pq_export_onnx(ctx, &s->model, g, plan, &as));
     PQ_TRY(pq_kernel_names_init(ctx, &s->names, g));
     PQ_TRY(pq_ort_session(ctx, &s->session, rt, s->model, s->threads, NULL));
@@ -193,17 +194,64 @@ out:
 
 /* ---- running ---- */
 
-static pq_status as_values(pq_ctx *ctx, const ort_runtime *rt, ort_value **value,
-                           const pq_tensor *t, size_t n)
+static pq_status as_value(pq_ctx *ctx, const ort_runtime *rt, ort_value **value, const pq_tensor *t)
 {
+    const size_t bytes = (size_t)pq_shape_count(&t->shape) * sizeof(float);
+    return pq_ort_check(ctx, rt,
+                        rt->api->tensor_of(rt->memory, pq_tensor_data(t), bytes, t->shape.dim,
+                                           (size_t)t->shape.rank, ORT_FLOAT, value),
+                        "tensor");
+}
+
+static pq_status as_values(pq_ctx *ctx, const ort_engine_session *s, ort_value **value,
+                           const pq_tensor *in, const pq_tensor *out)
+{
+    const size_t n_in = s->base.n_inputs;
     pq_status st = PQ_OK;
-    for (size_t i = 0; i < n && st == PQ_OK; i++)
-        st = pq_ort_check(ctx, rt,
-                          rt->api->tensor_of(rt->memory, pq_tensor_data(&t[i]),
-                                             (size_t)pq_shape_count(&t[i].shape) * sizeof(float),
-                                             t[i].shape.dim, (size_t)t[i].shape.rank, ORT_FLOAT,
-                                             &value[i]),
-                          "tensor");
+    for (size_t i = 0; i < n_in && st == PQ_OK; i++) st = as_value(ctx, s->rt, &value[i], &in[i]);
+    for (size_t i = 0; i < s->base.n_outputs && st == PQ_OK; i++)
+        if (!s->output[i].taken) st = as_value(ctx, s->rt, &value[n_in + i], &out[i]);
+    return st;
+}
+
+static int type_of(pq_dtype t)
+{
+    switch (t) {
+    case PQ_S64: return ORT_INT64;
+    case PQ_S32: return ORT_INT32;
+    case PQ_S8: return ORT_INT8;
+    case PQ_U8: return ORT_UINT8;
+    case PQ_BOOL: return ORT_BOOL;
+    default: return ORT_FLOAT;
+    }
+}
+
+/* Output i, which the runtime allocated. */
+static pq_status take(pq_ctx *ctx, const ort_engine_session *s, size_t i, ort_value *value,
+                      pq_tensor *to)
+{
+    const ort_runtime *rt = s->rt;
+    const char *name = s->base.output_name[i];
+    int64_t dim[PQ_MAX_RANK] = {0};
+    ort_type_and_shape *info = NULL;
+    size_t rank = 0;
+    int type = 0;
+    void *data = NULL;
+    pq_status st;
+    PQ_TRY(pq_ort_check(ctx, rt, rt->api->type_and_shape(value, &info), name));
+    PQ_TRY(pq_ort_check(ctx, rt, rt->api->element_type(info, &type), name));
+    PQ_TRY(pq_ort_check(ctx, rt, rt->api->rank(info, &rank), name));
+    if (type != type_of(s->output[i].dtype)) {
+        st = pq_fail(ctx, PQ_E_ENGINE, "onnxruntime: output '%s' is of type %d, expected %d", name,
+                     type, type_of(s->output[i].dtype));
+        goto out;
+    }
+    if (rank <= PQ_MAX_RANK)
+        PQ_TRY(pq_ort_check(ctx, rt, rt->api->dimensions(info, dim, rank), name));
+    PQ_TRY(pq_ort_check(ctx, rt, rt->api->tensor_data(value, &data), name));
+    st = pq_foreign_take(ctx, to, name, s->output[i].dtype, dim, rank, data);
+out:
+    if (info) rt->api->release_type_and_shape(info);
     return st;
 }
 
@@ -215,13 +263,15 @@ pq_status pq_ort_run(pq_ctx *ctx, const ort_engine_session *s, ort_session *sess
     ort_value **value = NULL;
     pq_status st;
     PQ_TRY(pq_alloc(ctx, &value, n_in + n_out, sizeof *value));
-    PQ_TRY(as_values(ctx, rt, value, in, n_in));
-    PQ_TRY(as_values(ctx, rt, value + n_in, out, n_out));
-    st = pq_ort_check(ctx, rt,
-                      rt->api->run(session, NULL, (const char *const *)s->base.input_name,
-                                   (const ort_value *const *)value, n_in,
-                                   (const char *const *)s->base.output_name, n_out, value + n_in),
-                      "run");
+    PQ_TRY(as_values(ctx, s, value, in, out));
+    PQ_TRY(pq_ort_check(ctx, rt,
+                        rt->api->run(session, NULL, (const char *const *)s->base.input_name,
+                                     (const ort_value *const *)value, n_in,
+                                     (const char *const *)s->base.output_name, n_out, value + n_in),
+                        "run"));
+    for (size_t i = 0; i < n_out; i++)
+        if (s->output[i].taken) PQ_TRY(take(ctx, s, i, value[n_in + i], &out[i]));
+    st = PQ_OK;
 out:
     for (size_t i = 0; value && i < n_in + n_out; i++)
         if (value[i]) rt->api->release_value(value[i]);

@@ -5,6 +5,7 @@
 #include <stdatomic.h>
 
 #include "engine/foreign/kernels.h"
+#include "engine/foreign/outputs.h"
 #include "engine/onnxruntime/ort_api.h"
 
 /** The library and its environment: opened once for a context, which keeps it; sessions hold
@@ -28,7 +29,8 @@ typedef struct ort_engine_session {
     pq_session base;
     ort_runtime *rt;
     ort_session *session;
-    pq_buf *model; /* the ONNX file: profiles are made by a session of their own */
+    pq_buf *model;             /* the ONNX file: profiles are made by a session of their own */
+    pq_foreign_output *output; /* [base.n_outputs] */
     pq_kernel_names names;
     ort_profile profile;
     int threads;
@@ -40,7 +42,7 @@ PQ_MUST_USE pq_status pq_ort_check(pq_ctx *ctx, const ort_runtime *rt, ort_statu
 /** A session of the model; profile: prefix of the file that it writes its times to, or NULL. */
 PQ_MUST_USE pq_status pq_ort_session(pq_ctx *ctx, ort_session **out, const ort_runtime *rt,
                                      const pq_buf *model, int threads, const char *profile);
-/** Run once with tensors in place. */
+/** Run once, with tensors in place where they can be. */
 PQ_MUST_USE pq_status pq_ort_run(pq_ctx *ctx, const ort_engine_session *s, ort_session *session,
                                  const pq_tensor *in, pq_tensor *out);
 

@@ -15,7 +15,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { ORT_OLDEST = 19, ORT_LOG_FATAL = 4, ORT_OPTIMISE_ALL = 99, ORT_FLOAT = 1 };
+enum { ORT_OLDEST = 19, ORT_LOG_FATAL = 4, ORT_OPTIMISE_ALL = 99 };
+enum { ORT_FLOAT = 1, ORT_UINT8 = 2, ORT_INT8 = 3, ORT_INT32 = 6, ORT_INT64 = 7, ORT_BOOL = 9 };
 enum { ORT_ARENA_ALLOCATOR = 1, ORT_MEMORY_DEFAULT = 0 };
 
 typedef struct ort_env ort_env;
@@ -26,6 +27,7 @@ typedef struct ort_run_options ort_run_options;
 typedef struct ort_memory_info ort_memory_info;
 typedef struct ort_value ort_value;
 typedef struct ort_allocator ort_allocator;
+typedef struct ort_type_and_shape ort_type_and_shape;
 typedef void (*ort_unused)(void);
 typedef void (*ort_log_fn)(void *user, int severity, const char *category, const char *id,
                            const char *where, const char *text);
@@ -54,7 +56,15 @@ typedef struct ort_api {
     ort_unused custom_ops[23]; /* and inputs, outputs, run options: 26 .. 48 */
     ort_status *(*tensor_of)(const ort_memory_info *memory, void *data, size_t bytes,
                              const int64_t *shape, size_t rank, int type, ort_value **out);
-    ort_unused tensors[19]; /* 50 .. 68 */
+    ort_unused is_tensor[1];
+    ort_status *(*tensor_data)(ort_value *v, void **data);
+    ort_unused strings[8]; /* 52 .. 59 */
+    ort_status *(*element_type)(const ort_type_and_shape *t, int *type);
+    ort_status *(*rank)(const ort_type_and_shape *t, size_t *rank);
+    ort_status *(*dimensions)(const ort_type_and_shape *t, int64_t *dim, size_t rank);
+    ort_unused symbolic[2]; /* 63, 64 */
+    ort_status *(*type_and_shape)(const ort_value *v, ort_type_and_shape **out);
+    ort_unused types[3]; /* 66 .. 68 */
     ort_status *(*cpu_memory_info)(int allocator, int memory, ort_memory_info **out);
     ort_unused memory[6]; /* 70 .. 75 */
     ort_status *(*allocator_free)(ort_allocator *a, void *p);
@@ -66,7 +76,8 @@ typedef struct ort_api {
     void (*release_memory_info)(ort_memory_info *m);
     void (*release_session)(ort_session *s);
     void (*release_value)(ort_value *v);
-    ort_unused release_types[3];
+    ort_unused release_run_options[2]; /* and type infos */
+    void (*release_type_and_shape)(ort_type_and_shape *t);
     void (*release_options)(ort_options *o);
     ort_unused map_types[9]; /* 101 .. 109 */
     ort_status *(*end_profiling)(ort_session *s, ort_allocator *a, char **path);
@@ -81,10 +92,14 @@ ORT_AT(create_session, 8);
 ORT_AT(create_options, 10);
 ORT_AT(set_optimisation, 23);
 ORT_AT(tensor_of, 49);
+ORT_AT(tensor_data, 51);
+ORT_AT(element_type, 60);
+ORT_AT(type_and_shape, 65);
 ORT_AT(cpu_memory_info, 69);
 ORT_AT(allocator_free, 76);
 ORT_AT(default_allocator, 78);
 ORT_AT(release_env, 92);
+ORT_AT(release_type_and_shape, 99);
 ORT_AT(release_options, 100);
 ORT_AT(end_profiling, 110);
 ORT_AT(add_config, 130);

@@ -9,6 +9,7 @@
 #include "engine/engines.h"
 #include "engine/foreign/kernels.h"
 #include "engine/foreign/library.h"
+#include "engine/foreign/outputs.h"
 #include "engine/openvino/ov_api.h"
 #include "engine/program.h"
 
@@ -36,8 +37,9 @@ typedef struct ov_session {
     ov_runtime *rt;
     ov_compiled *model;
     ov_request *request;
-    int float_type; /* as this release numbers float32 */
-    pq_buf *file;   /* the ONNX file: times come from a model compiled for them */
+    int float_type;            /* as this release numbers float32 */
+    pq_buf *file;              /* the ONNX file: times come from a model compiled for them */
+    pq_foreign_output *output; /* [base.n_outputs] */
     pq_kernel_names names;
     ov_compiled *timed_model; /* made on first need */
     ov_request *timed;
@@ -152,6 +154,7 @@ static void destroy(pq_session *session)
     if (s->model) api->compiled_model_free(s->model);
     pq_buf_unref(s->file);
     pq_kernel_names_clear(&s->names);
+    pq_free(s->output);
     pq_session_forget(&s->base);
     release(s->rt);
     pq_free(s);
@@ -207,7 +210,7 @@ static pq_status compile(pq_ctx *ctx, pq_session **out, const pq_graph *g, const
     s->threads = opts->threads > 0 ? opts->threads : pq_ctx_threads(ctx);
     s->bf16 = plan->base == PQ_PREC_BF16;
     PQ_TRY(pq_session_describe(ctx, &s->base, &pq_engine_openvino, g));
-    PQ_TRY(pq_foreign_check_outputs(ctx, g));
+    PQ_TRY(pq_foreign_outputs(ctx, &s->output, g));
     PQ_TRY(pq_export_onnx(ctx, &s->file, g, plan, &as));
     PQ_TRY(pq_kernel_names_init(ctx, &s->names, g));
     PQ_TRY(load_model(ctx, s, false, &s->model));
@@ -244,15 +247,49 @@ static pq_status set_tensor(pq_ctx *ctx, const ov_session *s, ov_request *reques
     return st;
 }
 
-static pq_status infer(pq_ctx *ctx, const ov_session *s, ov_request *request, const pq_tensor *in,
-                       const pq_tensor *out)
+/* Output i, which the runtime allocated. */
+static pq_status take(pq_ctx *ctx, const ov_session *s, ov_request *request, size_t i,
+                      pq_tensor *to)
 {
-    pq_status st = PQ_OK;
-    for (size_t i = 0; i < s->base.n_inputs && st == PQ_OK; i++)
-        st = set_tensor(ctx, s, request, i, &in[i], true);
-    for (size_t i = 0; i < s->base.n_outputs && st == PQ_OK; i++)
-        st = set_tensor(ctx, s, request, i, &out[i], false);
-    return st == PQ_OK ? check(ctx, s->rt, s->rt->api.infer_request_infer(request), "run") : st;
+    const ov_api *api = &s->rt->api;
+    const char *name = s->base.output_name[i];
+    ov_tensor *x = NULL;
+    ov_shape shape = {0, NULL};
+    size_t bytes = 0, size = pq_dtype_size(s->output[i].dtype);
+    void *data = NULL;
+    pq_status st;
+    PQ_TRY(
+        check(ctx, s->rt, api->infer_request_get_output_tensor_by_index(request, i, &x), "output"));
+    PQ_TRY(check(ctx, s->rt, api->tensor_get_shape(x, &shape), name));
+    PQ_TRY(check(ctx, s->rt, api->tensor_get_byte_size(x, &bytes), name));
+    for (int64_t k = 0; k < shape.rank; k++) size *= (size_t)shape.dims[k];
+    if (bytes != size) {
+        st = pq_fail(ctx, PQ_E_ENGINE, "openvino: output '%s' has %zu bytes, expected %zu", name,
+                     bytes, size);
+        goto out;
+    }
+    PQ_TRY(check(ctx, s->rt, api->tensor_data(x, &data), name));
+    st = pq_foreign_take(ctx, to, name, s->output[i].dtype, shape.dims, (size_t)shape.rank, data);
+out:
+    if (shape.dims) (void)api->shape_free(&shape);
+    if (x) api->tensor_free(x);
+    return st;
+}
+
+static pq_status infer(pq_ctx *ctx, const ov_session *s, ov_request *request, const pq_tensor *in,
+                       pq_tensor *out)
+{
+    pq_status st;
+    for (size_t i = 0; i < s->base.n_inputs; i++)
+        PQ_TRY(set_tensor(ctx, s, request, i, &in[i], true));
+    for (size_t i = 0; i < s->base.n_outputs; i++)
+        if (!s->output[i].taken) PQ_TRY(set_tensor(ctx, s, request, i, &out[i], false));
+    PQ_TRY(check(ctx, s->rt, s->rt->api.infer_request_infer(request), "run"));
+    for (size_t i = 0; i < s->base.n_outputs; i++)
+        if (s->output[i].taken) PQ_TRY(take(ctx, s, request, i, &out[i]));
+    st = PQ_OK;
+out:
+    return st;
 }
 
 static pq_status run(pq_ctx *ctx, pq_session *session, const pq_tensor *in, size_t n_in,

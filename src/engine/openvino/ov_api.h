@@ -52,9 +52,14 @@ typedef struct ov_profile_list {
     X(infer_request_get_input_tensor_by_index, (const ov_request *, size_t, ov_tensor **))         \
     X(infer_request_set_input_tensor_by_index, (ov_request *, size_t, const ov_tensor *))          \
     X(infer_request_set_output_tensor_by_index, (ov_request *, size_t, const ov_tensor *))         \
+    X(infer_request_get_output_tensor_by_index, (const ov_request *, size_t, ov_tensor **))        \
     X(infer_request_infer, (ov_request *))                                                         \
     X(infer_request_get_profiling_info, (const ov_request *, ov_profile_list *))                   \
     X(tensor_get_element_type, (const ov_tensor *, int *))                                         \
+    X(tensor_get_shape, (const ov_tensor *, ov_shape *))                                           \
+    X(tensor_get_byte_size, (const ov_tensor *, size_t *))                                         \
+    X(tensor_data, (const ov_tensor *, void **))                                                   \
+    X(shape_free, (ov_shape *))                                                                    \
     X(tensor_create_from_host_ptr, (int, ov_shape, void *, ov_tensor **))
 /** X(name, arguments): void ov_name(arguments). */
 #define OV_FREE_FUNCTIONS(X)                                                                       \

@@ -92,6 +92,9 @@ void compare_planned(tally *t, pq_ctx *ctx, const pq_graph *g, double share, pq_
     graphs_input(&in, ctx, g, seed);
     graphs_ranges(&r, ctx, g, &in);
     graphs_plan(&plan, ctx, g, r, &pq_engine_cuda, share, scheme, base, seed + 1);
+    /* Some of what is left in float16 is named float32, as a search over three precisions may. */
+    for (size_t i = seed % 3; i < plan->n_nodes && share > 0 && share < 1; i += 3)
+        if (plan->node[i].precision == PQ_PREC_FP16) plan->node[i].precision = PQ_PREC_FP32;
     compare_engines(t, ctx, g, plan, &in, force, seed);
     pq_plan_free(plan);
     pq_ranges_free(r);

@@ -15,7 +15,8 @@ typedef struct tally {
  *  slots apart, the bytes behind every slot must be as they were. Ends the test on failure. */
 void compare_engines(tally *t, pq_ctx *ctx, const pq_graph *g, const pq_plan *plan,
                      const pq_tensor *in, const cu_force *force, uint64_t seed);
-/** The same for a random input, with ranges seen on it: all INT8 (share 1), none (0) or some. */
+/** The same for a random input, with ranges seen on it: all INT8 (share 1), none (0) or
+ *  some; then all three precisions where the base is float16. */
 void compare_planned(tally *t, pq_ctx *ctx, const pq_graph *g, double share, pq_scheme scheme,
                      pq_precision base, const cu_force *force, uint64_t seed);
 void compare_show(const char *what, const tally *t);

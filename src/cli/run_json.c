@@ -1,0 +1,197 @@
+/* run.json: everything that a run decided and what it depended on. */
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/file.h"
+#include "base/mem.h"
+#include "cli/audit.h"
+#include "cli/work.h"
+
+static bool add_number(cJSON *o, const char *key, double v)
+{
+    return !isfinite(v) || cJSON_AddNumberToObject(o, key, v) != NULL;
+}
+
+static bool add_images(cJSON *to, const char *key, const pq_dataset *d)
+{
+    cJSON *list = cJSON_AddArrayToObject(to, key);
+    for (size_t i = 0; list && i < d->n; i++)
+        if (!cJSON_AddItemToArray(list, cJSON_CreateString(pq_path_base(d->sample[i].path))))
+            return false;
+    return list != NULL;
+}
+
+static bool add_machine(cJSON *to, const cli_work *w)
+{
+    pq_engine_info info;
+    cJSON *m = cJSON_AddObjectToObject(to, "machine"), *e = cJSON_AddObjectToObject(to, "engine");
+    if (w->engine->probe(w->ctx, &info) != PQ_OK) return false;
+    return cJSON_AddStringToObject(m, "device", info.device) &&
+           add_number(m, "threads", pq_ctx_threads(w->ctx)) &&
+           cJSON_AddStringToObject(e, "name", w->engine->name) &&
+           cJSON_AddStringToObject(e, "version", info.version) &&
+           cJSON_AddStringToObject(to, "pquant", PQ_VERSION_STRING);
+}
+
+static bool add_drop(cJSON *o, const pq_measured *m)
+{
+    return add_number(o, "AP", m->figures.v[PQ_FIG_AP]) && add_number(o, "drop", m->drop) &&
+           add_number(o, "drop_low", m->low) && add_number(o, "drop_high", m->high);
+}
+
+static bool add_rows(cJSON *to, const cli_outcome *o)
+{
+    cJSON *list = cJSON_AddArrayToObject(to, "precisions");
+    for (size_t i = 0; list && i < o->n_rows; i++) {
+        const cli_row *r = &o->row[i];
+        cJSON *x = cJSON_CreateObject(), *f;
+        if (!cJSON_AddItemToArray(list, x) || !cJSON_AddStringToObject(x, "name", r->name) ||
+            !add_drop(x, &r->measured) || !(f = cJSON_AddObjectToObject(x, "figures")) ||
+            !cli_add_figures(f, &r->measured.figures) || !add_number(x, "ms", r->ms) ||
+            !add_number(x, "speedup", o->row[0].ms / r->ms) ||
+            !add_number(x, "int8_mac_share", r->int8_mac_share) ||
+            !add_number(x, "kept", (double)r->n_kept))
+            return false;
+    }
+    return list != NULL;
+}
+
+static const char *label_name(const cli_work *w, uint8_t label)
+{
+    return pq_precision_name(label == PQ_LABEL_INT8   ? PQ_PREC_INT8
+                             : label == PQ_LABEL_HALF ? w->half
+                                                      : PQ_PREC_FP32);
+}
+
+static bool add_score(cJSON *x, const cli_decision *d, size_t unit)
+{
+    const pq_score *s = &d->scores->unit[unit];
+    const pq_problem *p = &d->model.problem;
+    bool ok = add_number(x, "unit", (double)unit);
+    if (ok && s->screened) ok = add_number(x, "error", s->error);
+    if (ok && s->measured)
+        ok = add_number(x, "AP_quantized", s->ap_quantized) &&
+             add_number(x, "AP_reverted", s->ap_reverted) && add_number(x, "damage_low", s->low) &&
+             add_number(x, "damage_high", s->high) &&
+             cJSON_AddBoolToObject(x, "noise", s->low <= 0 && s->high >= 0) != NULL;
+    if (!ok || (!s->screened && !s->measured)) return ok;
+    const size_t n = (size_t)p->n_labels;
+    ok = cJSON_AddStringToObject(x, "kind", s->measured ? "map" : "proxy") &&
+         add_number(x, "damage", p->n_units ? p->damage[unit * n + n - 1] : s->damage);
+    if (ok && d->latency) ok = add_number(x, "ms_saved", p->ms[unit * n] - p->ms[unit * n + n - 1]);
+    return ok;
+}
+
+static bool add_operators(cJSON *to, const cli_work *w, const cli_decision *d)
+{
+    const pq_graph *g = w->model.graph;
+    cJSON *list = cJSON_AddArrayToObject(to, "operators");
+    const size_t n = pq_graph_quantizable_count(g);
+    char text[96];
+    for (size_t i = 0; list && i < n; i++) {
+        const pq_node *node = &g->node[pq_graph_quantizable(g, (int)i)];
+        cJSON *x = cJSON_CreateObject();
+        if (!cJSON_AddItemToArray(list, x) || !add_number(x, "index", (double)i) ||
+            !cJSON_AddStringToObject(x, "name", node->name) ||
+            !cJSON_AddStringToObject(x, "op", node->type) ||
+            !cJSON_AddStringToObject(
+                x, "shape", pq_shape_text(&g->value[node->out[0]].shape, text, sizeof text)) ||
+            !add_number(x, "macs", (double)pq_node_macs(g, node)) ||
+            !cJSON_AddStringToObject(x, "precision", label_name(w, d->choice.label[i])) ||
+            !add_score(x, d, d->scores->units.of[i]))
+            return false;
+    }
+    return list != NULL;
+}
+
+static bool add_front(cJSON *to, const cli_decision *d)
+{
+    cJSON *list;
+    if (!d->n_front) return true;
+    if (!(list = cJSON_AddArrayToObject(to, "front"))) return false;
+    for (size_t i = 0; i < d->n_front; i++) {
+        const pq_choice *c = &d->front[i];
+        cJSON *x = cJSON_CreateObject();
+        char *bits = NULL;
+        if (!cJSON_AddItemToArray(list, x)) return false;
+        bool ok =
+            add_drop(x, &c->measured) && add_number(x, "ms", d->front_ms[i]) &&
+            add_number(x, "predicted_drop", c->predicted) && add_number(x, "predicted_ms", c->ms) &&
+            add_number(x, "kept", (double)c->n_kept) && (bits = cJSON_malloc(c->n + 1)) != NULL;
+        for (size_t k = 0; ok && k < c->n; k++) bits[k] = "0h1"[c->label[k]];
+        if (ok) bits[c->n] = 0;
+        ok = ok && cJSON_AddStringToObject(x, "int8", bits) &&
+             cJSON_AddBoolToObject(x, "chosen", memcmp(c->label, d->choice.label, c->n) == 0) !=
+                 NULL;
+        cJSON_free(bits);
+        if (!ok) return false;
+    }
+    return true;
+}
+
+static bool add_latency(cJSON *to, const cli_decision *d)
+{
+    cJSON *x;
+    if (!d->latency) return true;
+    const pq_latency_fit *f = &d->latency->fit;
+    return (x = cJSON_AddObjectToObject(to, "latency_model")) != NULL &&
+           add_number(x, "plans", (double)f->n_plans) && add_number(x, "r2", f->r2) &&
+           add_number(x, "median_error", f->error) && add_number(x, "error_95", f->error95) &&
+           add_number(x, "prior_error", f->prior_error) && add_number(x, "noise", f->noise) &&
+           add_number(x, "conversion_ms", f->alpha_ms) &&
+           add_number(x, "conversion_ms_per_mb", f->beta_ms_per_mb) &&
+           add_number(x, "seconds", f->seconds);
+}
+
+static bool add_calibration(cJSON *to, const cli_work *w)
+{
+    cJSON *c = cJSON_AddObjectToObject(to, "calibration");
+    const pq_ranges *r = w->calibration.ranges;
+    return cJSON_AddStringToObject(c, "calibrator", pq_calibrator_name(r->calibrator)) &&
+           add_number(c, "images", (double)r->n_images) &&
+           (!w->c->calib_data || cJSON_AddStringToObject(c, "folder", w->c->calib_data));
+}
+
+static bool add_postprocessing(cJSON *to, const pq_head *h)
+{
+    cJSON *c = cJSON_AddObjectToObject(to, "postprocessing");
+    return add_number(c, "conf_thres", h->conf) && add_number(c, "iou_thres", h->iou) &&
+           add_number(c, "max_det", h->max_det);
+}
+
+static bool add_data(cJSON *to, const cli_work *w)
+{
+    return (w->data.coco
+                ? cJSON_AddStringToObject(to, "annotations", w->c->ann)
+                : cJSON_AddStringToObject(to, "score", "1 - noise / signal of the outputs")) &&
+           (!w->c->data || cJSON_AddStringToObject(to, "data", w->c->data)) &&
+           cJSON_AddStringToObject(to, "resize", "OpenCV INTER_LINEAR, 8 bits") &&
+           cJSON_AddStringToObject(to, "jpeg", "libjpeg-turbo, accurate DCT") &&
+           add_images(to, "images", w->data.images);
+}
+
+cJSON *cli_run_json(const cli_work *w, const cli_outcome *o)
+{
+    char hash[65];
+    cJSON *doc = cJSON_CreateObject();
+    pq_graph_hash(w->model.graph, hash);
+    bool ok = cJSON_AddStringToObject(doc, "command", o->command) &&
+              cJSON_AddStringToObject(doc, "verdict", o->verdict) &&
+              add_number(doc, "status", o->status) &&
+              cJSON_AddStringToObject(doc, "model", w->model.path) &&
+              cJSON_AddStringToObject(doc, "family", w->model.graph->family) &&
+              cJSON_AddStringToObject(doc, "graph_hash", hash) && add_machine(doc, w) &&
+              add_rows(doc, o) && add_front(doc, o->decision) && add_latency(doc, o->decision) &&
+              cJSON_AddStringToObject(doc, "scheme", w->scheme == PQ_SCHEME_U8 ? "u8" : "s8") &&
+              add_calibration(doc, w) && add_postprocessing(doc, &w->model.head);
+    if (ok && o->budget->max_latency > 0)
+        ok = add_number(doc, "max_latency_ms", o->budget->max_latency);
+    else if (ok)
+        ok = add_number(doc, "max_drop", o->budget->max_drop * 100);
+    ok = ok && (!o->audit || cli_add_audit(doc, o->audit)) && add_operators(doc, w, o->decision) &&
+         add_data(doc, w);
+    if (ok) return doc;
+    cJSON_Delete(doc);
+    return NULL;
+}

@@ -1,0 +1,227 @@
+/* One assignment on the engine: AP, its distance from full precision, and how sure that is. */
+#include <math.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "sensitivity/meter.h"
+#include "sensitivity/proxy.h"
+
+static const size_t resamples = 1000;
+
+pq_status pq_meter_detect(pq_ctx *ctx, pq_meter *m, pq_session *s, const pq_start *p, size_t from,
+                          size_t to, pq_detections *list)
+{
+    pq_tensor *out = NULL;
+    int64_t *id = NULL;
+    pq_status st;
+    PQ_TRY(pq_session_outputs(ctx, &out, s));
+    PQ_TRY(pq_alloc(ctx, &id, m->batch, sizeof *id));
+    for (size_t k = from; k < to; k++) {
+        const size_t first = m->order[k] * m->batch, left = m->o.data->n - first;
+        const size_t n = left < m->batch ? left : m->batch;
+        if (p && p->at && k < p->n_states) {
+            PQ_TRY(s->engine->run_part(ctx, s, p->at, s->n_steps, p->session,
+                                       p->state + k * p->state_bytes, NULL, NULL, 0, out,
+                                       s->n_outputs));
+        } else {
+            PQ_TRY(pq_meter_load(ctx, m, k));
+            PQ_TRY(pq_run(ctx, s, &m->in, 1, out, s->n_outputs));
+        }
+        for (size_t i = 0; i < n; i++) id[i] = m->o.data->sample[first + i].id;
+        PQ_TRY(pq_head_decode(ctx, list, m->o.head, out, s->n_outputs, n,
+                              m->geometry + (k - m->held) * m->batch, id));
+    }
+out:
+    pq_session_outputs_free(out, s);
+    pq_free(id);
+    return st;
+}
+
+/* Matches of the images at the first n places. */
+static pq_status match(pq_ctx *ctx, pq_eval_matches **out, const pq_meter *m,
+                       const pq_detections *list, size_t n_places, size_t *n_images)
+{
+    int64_t *id = NULL;
+    size_t n = 0;
+    pq_status st;
+    PQ_TRY(pq_alloc(ctx, &id, n_places * m->batch, sizeof *id));
+    for (size_t k = 0; k < n_places; k++)
+        for (size_t i = m->order[k] * m->batch; i < (m->order[k] + 1) * m->batch; i++)
+            if (i < m->o.data->n) id[n++] = m->o.data->sample[i].id;
+    *n_images = n;
+    st = pq_eval_match(ctx, out, m->o.coco, list->at, list->n, id, n);
+out:
+    pq_free(id);
+    return st;
+}
+
+/* Detections of the images at the first n places alone; list is in order of places. */
+static pq_detections first_part(const pq_meter *m, const pq_detections *list, size_t n_places)
+{
+    pq_detections part = {.at = list->at, .n = list->n};
+    if (n_places >= m->n_groups) return part;
+    size_t end = 0;
+    for (size_t k = 0; k < n_places; k++)
+        for (size_t i = m->order[k] * m->batch; i < (m->order[k] + 1) * m->batch; i++)
+            while (i < m->o.data->n && end < list->n &&
+                   list->at[end].image == m->o.data->sample[i].id)
+                end++;
+    part.n = end;
+    return part;
+}
+
+static pq_status compare(pq_ctx *ctx, pq_measured *out, const pq_meter *m,
+                         const pq_detections *list, size_t n_places)
+{
+    pq_eval_matches *own = NULL, *base = NULL;
+    pq_difference d;
+    pq_status st;
+    const bool whole = n_places == m->n_groups;
+    const pq_detections part = first_part(m, &m->base, n_places);
+    PQ_TRY(match(ctx, &own, m, list, n_places, &out->n_images));
+    PQ_TRY(pq_eval_accumulate(ctx, &out->figures, NULL, own, NULL));
+    if (!whole) PQ_TRY(match(ctx, &base, m, &part, n_places, &out->n_images));
+    PQ_TRY(pq_eval_difference(ctx, &d, whole ? m->base_matches : base, own, resamples, 1));
+    out->drop = d.value;
+    out->low = d.low;
+    out->high = d.high;
+    out->whole = whole;
+out:
+    pq_eval_free(own);
+    pq_eval_free(base);
+    return st;
+}
+
+/* A quarter, half, all: a hopeless assignment costs a quarter of the images. Fewer than 8 images
+ * decide nothing. */
+static pq_status detect_and_compare(pq_ctx *ctx, pq_measured *out, pq_meter *m, pq_session *s,
+                                    const pq_start *p, double give_up)
+{
+    pq_detections list = {0};
+    size_t done = 0;
+    pq_status st = PQ_OK;
+    for (size_t part = 4; part > 0 && done < m->n_groups; part /= 2) {
+        const size_t to = m->n_groups / part;
+        if (part > 1 && (isinf(give_up) || to * m->batch < 8)) continue;
+        PQ_TRY(pq_meter_detect(ctx, m, s, p, done, to, &list));
+        done = to;
+        PQ_TRY(compare(ctx, out, m, &list, to));
+        if (out->low > give_up) break;
+    }
+out:
+    pq_detections_clear(&list);
+    return st;
+}
+
+pq_status pq_meter_run(pq_ctx *ctx, pq_measured *out, pq_meter *m, pq_session *s, const pq_start *p,
+                       const char *bits, double give_up)
+{
+    pq_status st;
+    *out = (pq_measured){.n_images = m->o.data->n, .whole = true};
+    if (m->o.head) PQ_TRY(pq_meter_need_base(ctx, m));
+    const double began = pq_meter_now();
+    if (m->o.head) {
+        PQ_TRY(detect_and_compare(ctx, out, m, s, p, give_up));
+    } else {
+        PQ_TRY(pq_proxy_run(ctx, &out->figures, m, s, p));
+        out->drop = out->low = out->high = 1 - out->figures.v[PQ_FIG_AP];
+    }
+    out->seconds = pq_meter_now() - began;
+    m->seconds += out->seconds;
+    m->n_measured++;
+    const pq_entry e = {.bits = (char *)bits, .measured = *out};
+    st = pq_journal_add(ctx, &m->journal, &e);
+out:
+    return st;
+}
+
+pq_status pq_meter_need_base(pq_ctx *ctx, pq_meter *m)
+{
+    pq_session *s = NULL;
+    uint8_t *label = NULL;
+    char *bits = NULL;
+    pq_status st = PQ_OK;
+    if (m->has_base) return PQ_OK;
+    const double began = pq_meter_now();
+    PQ_TRY(pq_alloc(ctx, &label, m->n_ops, 1));
+    PQ_TRY(pq_alloc(ctx, &bits, m->n_ops + 1, 1));
+    pq_meter_bits(m, label, bits);
+    PQ_TRY(pq_meter_compile(ctx, &s, m, label, false));
+    PQ_TRY(pq_meter_detect(ctx, m, s, NULL, 0, m->n_groups, &m->base));
+    pq_entry e = {.bits = bits, .measured = {.whole = true}};
+    PQ_TRY(match(ctx, &m->base_matches, m, &m->base, m->n_groups, &e.measured.n_images));
+    PQ_TRY(pq_eval_accumulate(ctx, &e.measured.figures, NULL, m->base_matches, NULL));
+    m->has_base = true;
+    if (pq_journal_find(&m->journal, bits, INFINITY)) goto out;
+    e.measured.seconds = pq_meter_now() - began;
+    m->seconds += e.measured.seconds;
+    m->n_measured++;
+    st = pq_journal_add(ctx, &m->journal, &e);
+out:
+    pq_session_free(s);
+    pq_free(label);
+    pq_free(bits);
+    return st;
+}
+
+pq_status pq_meter_measure(pq_ctx *ctx, pq_measured *out, pq_meter *m, const uint8_t *label,
+                           double give_up)
+{
+    pq_session *s = NULL;
+    char *bits = NULL;
+    pq_status st;
+    PQ_TRY(pq_alloc(ctx, &bits, m->n_ops + 1, 1));
+    pq_meter_bits(m, label, bits);
+    const pq_entry *known = pq_journal_find(&m->journal, bits, give_up);
+    if (!known && m->o.head && !strpbrk(bits, "h1")) {
+        PQ_TRY(pq_meter_need_base(ctx, m));
+        known = pq_journal_find(&m->journal, bits, give_up);
+    }
+    if (known) {
+        *out = known->measured;
+        goto out;
+    }
+    PQ_TRY(pq_meter_compile(ctx, &s, m, label, false));
+    st = pq_meter_run(ctx, out, m, s, NULL, bits, give_up);
+out:
+    pq_session_free(s);
+    pq_free(bits);
+    return st;
+}
+
+/* ---- prefixes ---- */
+
+void pq_start_clear(pq_start *p)
+{
+    pq_session_free(p->session);
+    pq_free(p->state);
+    memset(p, 0, sizeof *p);
+}
+
+pq_status pq_start_advance(pq_ctx *ctx, pq_meter *m, pq_start *p, size_t to)
+{
+    const pq_engine *e = p->session->engine;
+    uint8_t *next = NULL;
+    pq_status st = PQ_OK;
+    if (to == p->at || m->n_held < m->n_groups) return PQ_OK;
+    const size_t bytes = e->state_bytes(p->session, to),
+                 fit = bytes ? m->cache_bytes / 2 / bytes : 0;
+    const size_t most = p->n_places ? p->n_places : m->n_groups, n = fit < most ? fit : most;
+    PQ_TRY(pq_alloc(ctx, &next, n, bytes));
+    for (size_t k = 0; k < n; k++) {
+        const bool have = p->at && k < p->n_states;
+        if (!have) PQ_TRY(pq_meter_load(ctx, m, k));
+        PQ_TRY(e->run_part(ctx, p->session, have ? p->at : 0, to, p->session,
+                           have ? p->state + k * p->state_bytes : NULL, next + k * bytes, &m->in, 1,
+                           NULL, 0));
+    }
+    pq_free(p->state);
+    p->state = next;
+    next = NULL;
+    p->state_bytes = bytes;
+    p->n_states = n;
+    p->at = to;
+out:
+    pq_free(next);
+    return st;
+}
