@@ -28,6 +28,7 @@
 #include <pquant/plan.h>
 #include <pquant/pqe.h>
 #include <pquant/read.h>
+#include <pquant/report.h>
 #include <pquant/select.h>
 #include <pquant/sensitivity.h>
 #include <pquant/tensor.h>

@@ -54,6 +54,8 @@ typedef struct cli_common {
     bool no_equalize, no_bias_correct, no_adaround;
     bool rounds_outputs; /* int8 plans round their outputs whatever the engine */
     bool json, quiet;
+    int argc; /* the command line from the command's name on, for run.json; may stay 0 */
+    char **argv;
 } cli_common;
 void cli_common_init(cli_common *c);
 /** cli_context as --quiet and --engine-path say. */

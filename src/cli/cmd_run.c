@@ -5,6 +5,7 @@
 #include "base/file.h"
 #include "base/mem.h"
 #include "cli/audit.h"
+#include "cli/report.h"
 #include "cli/work.h"
 
 typedef struct request {
@@ -198,11 +199,16 @@ int cmd_run(int argc, char **argv)
     if (r.time_budget && !cli_parse_seconds(r.time_budget, &opts.budget))
         return cli_usage("run", "--time-budget '%s', expected 90s, 10m or 2h", r.time_budget);
     opts.half = r.half;
+    c.argc = argc;
+    c.argv = argv;
     if ((rc = cli_need_data("run", &c)) >= 0) return rc;
     pq_ctx *ctx;
     if (cli_context_for(&ctx, &c) != PQ_OK) return CLI_FAILED;
     pq_status st = run(ctx, &r, &c, &opts, &rc);
-    if (st != PQ_OK) rc = cli_fail(ctx, st);
+    if (st != PQ_OK)
+        rc = cli_fail(ctx, st);
+    else
+        cli_report_run(ctx, r.out, &c);
     pq_ctx_free(ctx);
     return rc;
 }

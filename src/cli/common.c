@@ -1,5 +1,4 @@
 /* What the subcommands share: context, model, ranges, plans, evaluation. */
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -532,23 +531,4 @@ bool cli_add_figures(cJSON *to, const pq_figures *f)
     for (int i = 0; i < PQ_FIG_COUNT; i++)
         if (!cJSON_AddNumberToObject(to, pq_figure_name((pq_figure)i), f->v[i])) return false;
     return true;
-}
-
-double cli_now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
-bool cli_parse_seconds(const char *text, double *seconds)
-{
-    char *end;
-    const double v = strtod(text, &end);
-    const double unit = !*end || strcmp(end, "s") == 0 ? 1
-                        : strcmp(end, "m") == 0        ? 60
-                        : strcmp(end, "h") == 0        ? 3600
-                                                       : 0;
-    *seconds = v * unit;
-    return end != text && *seconds > 0 && isfinite(*seconds);
 }

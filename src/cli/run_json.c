@@ -160,12 +160,26 @@ static bool add_postprocessing(cJSON *to, const pq_head *h)
            add_number(c, "max_det", h->max_det);
 }
 
+/* What it takes to read the same again, and to repeat it. */
+static bool add_options(cJSON *to, const cli_common *c)
+{
+    cJSON *line = c->argc ? cJSON_AddArrayToObject(to, "command_line") : NULL;
+    bool ok = line || !c->argc;
+    for (int i = 0; ok && i < c->argc; i++)
+        ok = cJSON_AddItemToArray(line, cJSON_CreateString(c->argv[i]));
+    cJSON *o = ok ? cJSON_AddObjectToObject(to, "options") : NULL;
+    return o && (!c->data || cJSON_AddStringToObject(to, "data", c->data)) &&
+           (!c->sidecar || cJSON_AddStringToObject(o, "sidecar", c->sidecar)) &&
+           (!c->config || cJSON_AddStringToObject(o, "config", c->config)) &&
+           (!c->img_size || cJSON_AddStringToObject(o, "img_size", c->img_size)) &&
+           (!c->batch || add_number(o, "batch", (double)c->batch));
+}
+
 static bool add_data(cJSON *to, const cli_work *w)
 {
     return (w->data.coco
                 ? cJSON_AddStringToObject(to, "annotations", w->c->ann)
                 : cJSON_AddStringToObject(to, "score", "1 - noise / signal of the outputs")) &&
-           (!w->c->data || cJSON_AddStringToObject(to, "data", w->c->data)) &&
            cJSON_AddStringToObject(to, "resize", "OpenCV INTER_LINEAR, 8 bits") &&
            cJSON_AddStringToObject(to, "jpeg", "libjpeg-turbo, accurate DCT") &&
            add_images(to, "images", w->data.images);
@@ -190,7 +204,7 @@ cJSON *cli_run_json(const cli_work *w, const cli_outcome *o)
     else if (ok)
         ok = add_number(doc, "max_drop", o->budget->max_drop * 100);
     ok = ok && (!o->audit || cli_add_audit(doc, o->audit)) && add_operators(doc, w, o->decision) &&
-         add_data(doc, w);
+         add_options(doc, w->c) && add_data(doc, w);
     if (ok) return doc;
     cJSON_Delete(doc);
     return NULL;

@@ -23,6 +23,10 @@ PQ_MUST_USE pq_status pq_data__png_decode(pq_ctx *ctx, pq_image *out, const void
 
 /** Encode into f; errors of writing stay in f. Errors: NOMEM, INTERNAL. */
 PQ_MUST_USE pq_status pq_data__jpeg_encode(pq_ctx *ctx, FILE *f, const pq_image *img);
+/** Into memory, at a quality of 1 .. 100, 4:2:0: for pictures inside pages. Memory: *out is the
+ *  caller's (pq_free). Errors: NOMEM, INVALID. */
+PQ_MUST_USE pq_status pq_data__jpeg_bytes(pq_ctx *ctx, uint8_t **out, size_t *bytes,
+                                          const pq_image *img, int quality);
 PQ_MUST_USE pq_status pq_data__png_encode(pq_ctx *ctx, FILE *f, const pq_image *img);
 
 #endif

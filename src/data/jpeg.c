@@ -66,21 +66,44 @@ out:
     return st;
 }
 
-pq_status pq_data__jpeg_encode(pq_ctx *ctx, FILE *f, const pq_image *img)
+/* *bytes is TurboJPEG's: tjFree. */
+static pq_status encode(pq_ctx *ctx, unsigned char **bytes, unsigned long *n, const pq_image *img,
+                        int quality, int sampling)
 {
-    enum { QUALITY = 92 };
     pq_status st = PQ_OK;
-    unsigned char *bytes = NULL;
-    unsigned long n = 0;
     tjhandle tj = tjInitCompress();
+    *bytes = NULL;
+    *n = 0;
     if (!tj) return pq_fail(ctx, PQ_E_NOMEM, "no memory for a JPEG encoder");
-    if (tjCompress2(tj, img->data, img->w, 0, img->h, TJPF_RGB, &bytes, &n, TJSAMP_444, QUALITY,
+    if (tjCompress2(tj, img->data, img->w, 0, img->h, TJPF_RGB, bytes, n, sampling, quality,
                     TJFLAG_ACCURATEDCT) != 0)
         st = pq_fail(ctx, PQ_E_INVALID, "cannot encode %d x %d pixels as JPEG: %s", img->w, img->h,
                      tjGetErrorStr2(tj));
-    else
-        fwrite(bytes, 1, n, f); /* errors are sticky: pq_out_commit sees them */
-    tjFree(bytes);
     tjDestroy(tj);
+    return st;
+}
+
+pq_status pq_data__jpeg_encode(pq_ctx *ctx, FILE *f, const pq_image *img)
+{
+    enum { QUALITY = 92 };
+    unsigned char *bytes;
+    unsigned long n;
+    pq_status st = encode(ctx, &bytes, &n, img, QUALITY, TJSAMP_444);
+    if (st == PQ_OK) fwrite(bytes, 1, n, f); /* errors are sticky: pq_out_commit sees them */
+    tjFree(bytes);
+    return st;
+}
+
+pq_status pq_data__jpeg_bytes(pq_ctx *ctx, uint8_t **out, size_t *bytes, const pq_image *img,
+                              int quality)
+{
+    unsigned char *own;
+    unsigned long n;
+    *out = NULL;
+    pq_status st = encode(ctx, &own, &n, img, quality, TJSAMP_420);
+    if (st == PQ_OK) st = pq_alloc(ctx, out, n, 1);
+    if (st == PQ_OK) memcpy(*out, own, n);
+    *bytes = n;
+    tjFree(own);
     return st;
 }
