@@ -37,8 +37,9 @@ static void own_folder(char folder[PATH_MAX])
 /* Errors: UNAVAILABLE (where it was looked for). */
 static pq_status find_module(pq_ctx *ctx, char **path)
 {
+    static const char installed[] = "../" PQ_LIBDIR "/pquant/";
     static const char *const place[] = {"", "pquant/", "../lib/pquant/", "../lib64/pquant/",
-                                        "../" PQ_LIBDIR "/pquant/"};
+                                        installed};
     char folder[PATH_MAX];
     pq_status st = pq_library_named(ctx, path, &spec);
     if (st != PQ_OK || *path) return st;
