@@ -2,7 +2,7 @@
 # What a bare machine with a GPU needs to test and measure the cuda engine: the command, the module,
 # the tests (also compiled for older GPUs, as PTX), the libraries that they load, models, ranges,
 # plans and images. cuda_pack.sh FOLDER, after make build; then, there: sh FOLDER/run.sh
-# T is the checkpoint of the shared folder; S and M have weights by formula, as speed goes by shapes.
+# T, S and M have weights by formula, as speed goes by shapes; AP is YOLOX-nano's.
 set -eu
 cd "$(dirname "$0")/.."
 [ $# -eq 1 ] || { echo "usage: tools/cuda_pack.sh FOLDER" >&2; exit 2; }
@@ -35,11 +35,11 @@ cp "$shared"/coco128/images/val2017/* "$work/images/"
 cp "$shared"/coco128/annotations/instances_val2017.json "$work/annotations.json"
 PQ_SHARED=$shared
 export PQ_SHARED
-for name in T S M; do
+cp "$shared/models/yolox_nano.onnx" "$work"
+for name in T S M nano; do
     model=$work/$name.pqe
-    if [ $name = T ]; then
-        $release/pquant export "$shared/models/damoyolo_tinynasL20_T.pth" --precision fp32 \
-            -o "$model" -q
+    if [ $name = nano ]; then
+        model=$work/yolox_nano.onnx
     else
         $release/tests/peers/pq_peer_model synthetic $name 640 "$model"
     fi
@@ -49,7 +49,7 @@ for name in T S M; do
     $release/tests/peers/pq_peer_model plan "$model" "$work/$name.ranges.json" medium fp16 \
         "$work/$name.partial.json"
 done
-rm "$work"/[SM].pqe # made again there
+rm "$work"/[TSM].pqe # made again there
 cp tests/peers/torch_compile.py "$work"
 tar -C "$work" -cJf "$to/cuda.txz" .
 cp tools/cuda_run.sh "$to/run.sh"

@@ -51,7 +51,7 @@ stage() {
         done ;;
     memcheck | racecheck | synccheck) sanitize "$1" ;;
     models)
-        for name in S M; do
+        for name in T S M; do
             limit 60 "model.$name.txt" ./pq_peer_model synthetic $name 640 $name.pqe
         done
         for name in T S M; do
@@ -72,10 +72,11 @@ stage() {
     bench32)
         for name in T S M; do bench $name $name.pqe 32 fp16,int8 50; done ;;
     ap)
-        for precision in fp32 fp16 T.partial.json int8; do
-            limit 60 "ap.$precision.txt" ./pquant eval T.pqe --engine cuda --precision $precision \
-                --ranges T.ranges.json --data images --ann annotations.json -q
-            echo "  T $precision AP $(awk '$1 == "AP" {print $2}' "$OUT/ap.$precision.txt")"
+        for precision in fp32 fp16 nano.partial.json int8; do
+            limit 60 "ap.$precision.txt" ./pquant eval yolox_nano.onnx --engine cuda \
+                --precision $precision --ranges nano.ranges.json --data images \
+                --ann annotations.json -q
+            echo "  YOLOX-nano $precision AP $(awk '$1 == "AP" {print $2}' "$OUT/ap.$precision.txt")"
         done ;;
     sweep)
         began=$(date +%s)
