@@ -2,7 +2,7 @@
 # build/release/pquant. Everything else is in CMakePresets.json and CMakeLists.txt.
 JOBS ?= $(shell nproc)
 PREFIX ?= /usr/local
-SOURCES = $(shell git ls-files '*.c' '*.h')
+SOURCES = $(shell git ls-files '*.c' '*.h' '*.cu' '*.cuh' '*.cpp' '*.hpp')
 
 .PHONY: all build demo test asan ubsan tsan lint format tables install doc deb clean
 all: build

@@ -430,7 +430,7 @@ static pq_status int8_plan(pq_ctx *ctx, pq_plan **out, const cli_model *m, const
     if (!calibration->ranges) PQ_TRY(cli_calibrate(ctx, calibration, m, c, engine, eval, NULL));
     PQ_TRY(pq_alloc(ctx, &all, n, 1));
     memset(all, 1, n);
-    PQ_TRY(pq_plan_make(ctx, out, m->graph, calibration->ranges, all, scheme, PQ_PREC_FP32));
+    PQ_TRY(pq_plan_make(ctx, out, m->graph, calibration->ranges, all, scheme, info.base));
     if (info.rounds_outputs || c->rounds_outputs)
         PQ_TRY(pq_plan_round_outputs(ctx, *out, m->graph, calibration->ranges));
     st = pq_correct_plan(ctx, *out, calibration->corrections, m->graph);

@@ -295,7 +295,7 @@ static void engines(void **state)
     {
         if (strcmp(string(e, "name"), "ref") != 0) continue;
         ref = true;
-        assert_int_equal(cJSON_GetArraySize(array(e, "precisions")), 3);
+        assert_int_equal(cJSON_GetArraySize(array(e, "precisions")), 4);
         assert_string_equal(string(e, "scheme"), "u8");
     }
     assert_true(ref);
@@ -310,6 +310,10 @@ static void engines(void **state)
     WORKS("engines", "--engine-path", "/no/such/folder");
     assert_non_null(strstr(w.out, "not here: engine 'openvino': PQUANT_OPENVINO"));
     unsetenv("PQUANT_OPENVINO");
+    setenv("PQUANT_CUDA", "/no/such/folder", 1);
+    FAILS(1, "PQUANT_CUDA is '/no/such/folder', where there is no libpquant_cuda.so", "bench",
+          w.yolox, "--precision", "fp16", "--engine", "cuda");
+    unsetenv("PQUANT_CUDA");
 }
 
 static void benches(void **state)
