@@ -2,6 +2,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include <pquant/advice.h>
+
 #include "base/file.h"
 #include "base/mem.h"
 #include "cli/audit.h"
@@ -107,6 +109,28 @@ out:
     return st;
 }
 
+/* The kept operators, each with the reason. */
+static pq_status print_kept(const cli_work *w, const pq_choice *c)
+{
+    enum { MOST = 12 };
+    size_t shown = 0;
+    for (size_t k = 0; k < c->n && c->n_kept < c->n; k++) {
+        pq_advice a;
+        if (c->label[k] == PQ_LABEL_INT8) continue;
+        if (shown == MOST) {
+            printf("  and %zu more: run.json\n", c->n_kept - MOST);
+            break;
+        }
+        pq_status st = pq_advise(w->ctx, &a, w->model.graph, w->calibration.ranges,
+                                 w->calibration.corrections, w->scheme, (int)k);
+        if (st != PQ_OK) return st;
+        const pq_graph *g = w->model.graph;
+        printf("%s  %s: %s\n", shown++ ? "" : "kept in full precision:\n",
+               g->node[pq_graph_quantizable(g, (int)k)].name, a.text);
+    }
+    return PQ_OK;
+}
+
 static pq_status run(pq_ctx *ctx, const request *r, const cli_common *c, const cli_work_opts *opts,
                      int *status)
 {
@@ -141,6 +165,7 @@ static pq_status run(pq_ctx *ctx, const request *r, const cli_common *c, const c
         *status = cli_print_json(ctx, cli_run_json(&w, &o)) == CLI_DONE ? *status : CLI_FAILED;
     } else {
         cli_print_rows(row, n);
+        PQ_TRY(print_kept(&w, &d.choice));
         if (audit) cli_print_audit(audit);
         printf("%s\nwritten to %s\n", text, w.out);
     }

@@ -3,6 +3,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include <pquant/advice.h>
+
 #include "base/file.h"
 #include "base/mem.h"
 #include "cli/audit.h"
@@ -83,6 +85,17 @@ static bool add_score(cJSON *x, const cli_decision *d, size_t unit)
     return ok;
 }
 
+/* Why it is sensitive and what was tried, for those that are kept or doubtful. */
+static bool add_advice(cJSON *x, const cli_work *w, const cli_decision *d, size_t op)
+{
+    const pq_score *s = &d->scores->unit[d->scores->units.of[op]];
+    pq_advice a;
+    if (!s->measured && d->choice.label[op] == PQ_LABEL_INT8) return true;
+    return pq_advise(w->ctx, &a, w->model.graph, w->calibration.ranges, w->calibration.corrections,
+                     w->scheme, (int)op) == PQ_OK &&
+           cJSON_AddStringToObject(x, "advice", a.text) != NULL;
+}
+
 static bool add_operators(cJSON *to, const cli_work *w, const cli_decision *d)
 {
     const pq_graph *g = w->model.graph;
@@ -99,7 +112,7 @@ static bool add_operators(cJSON *to, const cli_work *w, const cli_decision *d)
                 x, "shape", pq_shape_text(&g->value[node->out[0]].shape, text, sizeof text)) ||
             !add_number(x, "macs", (double)pq_node_macs(g, node)) ||
             !cJSON_AddStringToObject(x, "precision", label_name(w, d->choice.label[i])) ||
-            !add_score(x, d, d->scores->units.of[i]))
+            !add_score(x, d, d->scores->units.of[i]) || !add_advice(x, w, d, i))
             return false;
     }
     return list != NULL;
