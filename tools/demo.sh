@@ -10,7 +10,7 @@ n_calib=${2:-128} n_select=${3:-128} n_test=${4:-200}
 bin=${PQ_BIN:-build/release}
 model=sample/damoyolo_shapes_Ns.pth
 run=("$bin/pquant" run $model --data "$out/selection/images" --ann "$out/selection/instances.json"
-    --calib-data "$out/calibration/images" --calibrator mse --max-drop 0.1 -o "$out/result" "${@:5}")
+    --calib-data "$out/calibration/images" --calibrator mse --max-drop 0.1 --time-budget 3m -o "$out/result" "${@:5}")
 test=(--data "$out/test/images" --ann "$out/test/instances.json"
     --ranges "$out/result/ranges.json" --against fp32 -q)
 
@@ -35,9 +35,9 @@ done >"$out/eval.txt"
 
 # ms of the three rows of run.txt, then figures of the two evaluations.
 awk '
-    FILENAME == ARGV[1] && /^full precision/ { ms["fp32"] = $5 }
-    FILENAME == ARGV[1] && /^all-INT8/ { ms["int8"] = $4 }
-    FILENAME == ARGV[1] && /^partial/ { ms["partial"] = $4 }
+    FILENAME == ARGV[1] && /^(fp32|int8|partial) / {
+        for (i = 2; i <= NF; i++) if ($i ~ /^[0-9.]+x$/) ms[$1] = $(i - 1)
+    }
     FILENAME == ARGV[2] && $1 == "AP" && $2 != "of" { ap[++n] = $2 }
     FILENAME == ARGV[2] && /^AP of fp32/ { base = $4 }
     FILENAME == ARGV[2] && $1 == "difference" { d[n] = $2 + 0; lo[n] = $6; hi[n] = $8 }
@@ -56,7 +56,7 @@ awk '
     -o "$out/pictures" -q "$out"/test/images/00000[1-4].png >/dev/null
 cat <<EOF
 
-$out/result       the plan, its weights, the measurements, the ONNX and engine files
+$out/result       report.html, the plan, its weights, the measurements, the ONNX and engine files
 $out/pictures     what the partial model finds on four test scenes
 $out/table.txt    this table
 EOF

@@ -1,32 +1,17 @@
 #!/usr/bin/env python3
 """The README's picture: what each operator costs in INT8, in network order, with those that the plan
 keeps in full precision marked. tools/picture.py OUT FILE.svg, where OUT is a folder of `pquant run`."""
-import collections
 import html
 import json
 import pathlib
 import sys
 
 out, target = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2])
-plan = json.loads((out / 'plan.json').read_text())
 run = json.loads((out / 'run.json').read_text())
-names = [n['name'] for n in plan['nodes'] if n['quantizable']]
-kept = [n['precision'] != 'int8' for n in plan['nodes'] if n['quantizable']]
+names = [o['name'] for o in run['operators']]
+kept = [o['precision'] != 'int8' for o in run['operators']]
+damage = [100 * o.get('damage', 0) for o in run['operators']]
 n = len(names)
-
-# One measurement a line; the folder may hold those of other settings too: the most are this run's.
-contexts = collections.defaultdict(dict)
-for line in (out / 'sensitivity.jsonl').read_text().splitlines():
-    m = json.loads(line)
-    if len(m['int8']) == n:
-        contexts[m['context']][m['int8']] = m['AP']
-ap = max(contexts.values(), key=len)
-base, low = ap['0' * n], ap['1' * n]
-damage = []
-for i in range(n):
-    alone = base - ap.get('0' * i + '1' + '0' * (n - i - 1), base)
-    reverted = ap.get('1' * i + '0' + '1' * (n - i - 1), low) - low
-    damage.append(100 * (alone + reverted) / 2)
 
 W, H, LEFT, RIGHT, TOP, BOTTOM = 900, 330, 60, 20, 64, 44
 top = max(damage) * 1.08
@@ -39,12 +24,11 @@ def y(v):
 
 step = (W - LEFT - RIGHT) / n
 tick = next(t for t in (0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20) if top / t <= 5)
-results = {r['name']: r for r in run['results']}
-partial = results['partial']
+rows = {r['name']: r for r in run['precisions']}
+full, int8, partial = rows['fp32'], rows['int8'], rows['partial']
 title = f"{pathlib.Path(run['model']).stem}: AP points lost to INT8, operator by operator"
-said = (f"full precision {base:.4f} AP; all-INT8 {low:.4f}, "
-        f"{results['all-INT8']['speedup']:.2f}x; with {sum(kept)} of {n} operators kept "
-        f"{partial['figures']['AP']:.4f}, {partial['speedup']:.2f}x")
+said = (f"full precision {full['AP']:.4f} AP; all-INT8 {int8['AP']:.4f}, {int8['speedup']:.2f}x; with "
+        f"{sum(kept)} of {n} operators kept {partial['AP']:.4f}, {partial['speedup']:.2f}x")
 svg = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {W} {H}" role="img" '
        'aria-labelledby="title desc">',
        f'<title id="title">{html.escape(title)}</title>',

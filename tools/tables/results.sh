@@ -5,10 +5,16 @@ need "$Y"
 out=$work/yolox_nano
 done_or_3 "$pq" run "$Y" $val $calib -o "$out" >"$work/run.txt"
 tools/picture.py "$out" docs/img/sensitivity.svg
-cells() { awk -v r="$1" '$1 == r { print $(NF - 3) " | " $(NF - 2) " | " $(NF - 1) " | " $NF }' "$work/run.txt"; }
-echo '| | AP | difference | 95 % interval | ms | speed-up | INT8 arithmetic | kept float |'
-echo '|---|---|---|---|---|---|---|---|'
-echo "| full precision | $("$pq" eval "$Y" $val | awk '$1 == "AP" { print $2 }') | | | $(cells fp32) |"
-echo "| all-INT8 | $(compared "$Y" $val --precision int8 --ranges "$out/ranges.json") | $(cells int8) |"
-echo "| partial | $(compared "$Y" $val --precision "$out/plan.json") | $(cells partial) |"
+python3 - "$out/run.json" <<'PY'
+import json
+import sys
+print('| | AP | difference | 95 % interval | ms | speed-up | INT8 arithmetic | kept float |')
+print('|---|---|---|---|---|---|---|---|')
+for r in json.load(open(sys.argv[1]))['precisions']:
+    difference = ' | '
+    if r['name'] != 'fp32':
+        difference = f"{-r['drop']:+.4f} | {-r['drop_high']:+.4f} .. {-r['drop_low']:+.4f}"
+    print(f"| {r['name']} | {r['AP']:.4f} | {difference} | {r['ms']:.2f} | {r['speedup']:.2f}x | "
+          f"{100 * r['int8_mac_share']:.1f} % | {r['kept']} |")
+PY
 made 'pquant run yolox_nano.onnx --data val2017 --ann instances_val2017.json --calib-data train2017 -o OUT'
