@@ -2,9 +2,9 @@
 # build/release/pquant. Everything else is in CMakePresets.json and CMakeLists.txt.
 JOBS ?= $(shell nproc)
 PREFIX ?= /usr/local
-SOURCES = $(shell git ls-files '*.c' '*.h')
+SOURCES = $(shell git ls-files '*.c' '*.h' '*.cu' '*.cuh' '*.cpp' '*.hpp')
 
-.PHONY: all build demo test asan ubsan tsan lint format install doc deb clean
+.PHONY: all build demo test asan ubsan tsan lint format tables install doc deb clean
 all: build
 
 build:
@@ -45,6 +45,12 @@ lint:
 
 format:
 	clang-format -i $(SOURCES)
+
+# Measures every table of README and docs again (some hours); one: tools/tables.sh NAME. Then the
+# tutorial's outputs.
+tables: build
+	tools/tables.sh
+	tests/project/docs.py build/release --paste docs/tutorial.md
 
 install: build
 	cmake --install build/release --prefix $(PREFIX)

@@ -35,6 +35,7 @@ typedef struct pq_bench_row {
     double paired; /* median over the rounds of this time / the first row's: what drifts cancels */
     double convolutions_ms; /* median of the weighted steps alone, back to back; 0: not measured */
     double over_convolutions; /* median / convolutions_ms; 0: not measured */
+    double device_ms; /* median of the device's own time, copies not counted; 0: not measured */
 } pq_bench_row;
 
 /** An encoded picture and what is done with it, for end-to-end runs. */

@@ -31,6 +31,10 @@ typedef struct pq_range {
     float amax;           /* s8: reals -amax .. amax; > 0 */
     float lo, hi;         /* u8: reals lo .. hi; lo <= 0 <= hi, lo < hi */
     pq_calibrator method; /* that gave them */
+    /* What was seen, for advice; 0: not known. */
+    float rms;
+    float kurtosis; /* mean of x^4 over the square of that of x^2: 3 where normal around 0 */
+    float outlier;  /* largest magnitude in any channel over the median channel's */
 } pq_range;
 
 typedef struct pq_ranges {

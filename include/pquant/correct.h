@@ -28,12 +28,20 @@
 extern "C" {
 #endif
 
+/** One value whose channels were equalised. Bits of the common grid that the average channel does
+ *  not use: the mean of log2(largest reach / reach). */
+typedef struct pq_equalized {
+    char *value;
+    double bits_before, bits;
+} pq_equalized;
+
 /** One value whose channels are re-encoded; arrays of [n]. */
 typedef struct pq_encoding {
     char *value;
     size_t n;
     float *gain, *shift, *back, *level;
     double error_before, error; /* of what is computed from it, relative to its variance */
+    double seconds;             /* spent on it; 0 where it came from a journal */
 } pq_encoding;
 
 /** One operator's reconstruction. weight has a scale for each output channel; both weight and bias
@@ -42,8 +50,10 @@ typedef struct pq_fix {
     char *node;
     pq_plan_weight weight; /* its name is that of the graph's constant */
     pq_plan_weight bias;
-    double error_before, error; /* mean squared error of the output over its variance, with the
-                                   nearest weights and with these */
+    /* Mean squared error of the output over its variance: with the nearest weights and the bias
+     * as it was; had only the bias been corrected; with what is here. */
+    double error_before, error_bias, error;
+    double seconds; /* spent on it; 0 where it came from a journal */
 } pq_fix;
 
 typedef struct pq_corrections {
@@ -51,12 +61,26 @@ typedef struct pq_corrections {
     pq_scheme scheme;
     pq_plan_weight *equal; /* equalised constants: they replace the graph's in any plan */
     size_t n_equal;
+    pq_equalized *flat; /* what that did to values */
+    size_t n_flat;
     pq_encoding *encoding;
     size_t n_encodings;
     pq_fix *fix;
     size_t n_fixes;
     double seconds[3]; /* equalisation, calibration, the rest */
 } pq_corrections;
+
+/** What corrections did, in short. Gains are geometric means of error before / after; 1 where there
+ *  is nothing to take a mean of. */
+typedef struct pq_correction_summary {
+    size_t equalized;           /* values */
+    double bits_before, bits;   /* means over these */
+    size_t encoded;             /* values */
+    double encoding_gain;       /* error of what is computed from them */
+    size_t rounded, biased;     /* operators */
+    double bias_gain, fix_gain; /* error of their outputs: by the bias alone; by all */
+    double encoding_seconds, fix_seconds;
+} pq_correction_summary;
 
 /** Zero means default. */
 typedef struct pq_correct_opts {
@@ -67,8 +91,9 @@ typedef struct pq_correct_opts {
     pq_calibrate_opts calibrate;
     const bool *int8;    /* per quant_index: the assignment they are for; NULL: all */
     const char *journal; /* finished operators are appended, found ones reused; NULL: none */
-    size_t max_images;   /* for what needs several passes' data at once; 0: 64 */
-    size_t max_bytes;    /* feature maps of these images in memory; 0: 3 GiB, then fewer images */
+    size_t max_images;   /* for what needs several passes' data at once; 0: 128 */
+    size_t max_bytes;    /* feature maps of these images in memory; 0: 6 GiB or half of the
+                            machine's, whichever is less; then fewer images */
     uint64_t seed;       /* which positions are sampled */
 } pq_correct_opts;
 
@@ -92,6 +117,8 @@ PQ_API void pq_corrections_free(pq_corrections *c);
  */
 PQ_API PQ_MUST_USE pq_status pq_correct_plan(pq_ctx *ctx, pq_plan *plan, const pq_corrections *c,
                                              const pq_graph *g);
+
+PQ_API void pq_corrections_summarize(const pq_corrections *c, pq_correction_summary *out);
 
 /** SHA-256 (hex) over all that changes plans. */
 PQ_API void pq_corrections_hash(const pq_corrections *c, char hex[65]);

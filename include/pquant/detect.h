@@ -159,8 +159,10 @@ PQ_API PQ_MUST_USE pq_status pq_head_decode(pq_ctx *ctx, pq_detections *list, co
 PQ_API const char *pq_coco80_name(int cls);
 PQ_API int64_t pq_coco80_id(int cls);
 
-/** Draw boxes with labels ("person 0.87") into img. class_name may be NULL or shorter than a class
- *  index: then the number is drawn. Errors: NOMEM. */
+/** Draw boxes with labels ("person 0.87") into img, a colour a class, better ones (earlier in the
+ *  list) on top. Labels do not cover each other: a box whose label finds no place has none.
+ *  class_name may be NULL or shorter than a class index: then the number is drawn. Errors: NOMEM.
+ */
 PQ_API PQ_MUST_USE pq_status pq_draw(pq_ctx *ctx, pq_image *img, const pq_detection *d, size_t n,
                                      const char *const *class_name, size_t n_names);
 

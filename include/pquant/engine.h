@@ -25,6 +25,7 @@ typedef struct pq_engine_info {
     char device[128];
     unsigned precisions; /* bit 1 << pq_precision for each that runs natively */
     pq_scheme scheme;    /* default scheme of its plans */
+    pq_precision base;   /* of its plans: what it runs best where it is not INT8 */
     bool mixes;          /* FP32 and its half precision may stand side by side in a plan */
     bool taps;           /* compile options tap and keep are honoured */
     bool rounds_outputs; /* its INT8 kernels give quantized results only: plans for it are best made
@@ -94,6 +95,9 @@ struct pq_engine {
     pq_status (*run_part)(pq_ctx *ctx, pq_session *s, size_t from, size_t to,
                           const pq_session *owner, const void *state, void *new_state,
                           const pq_tensor *in, size_t n_in, pq_tensor *out, size_t n_out);
+    /* Optional: milliseconds that the device was at work in the session's last run, copies to and
+     * from it not counted. */
+    double (*device_ms)(const pq_session *s);
 };
 
 /** First member of every engine's session. */

@@ -11,6 +11,7 @@
 #ifndef PQUANT_PQUANT_H
 #define PQUANT_PQUANT_H
 
+#include <pquant/advice.h>
 #include <pquant/assign.h>
 #include <pquant/audit.h>
 #include <pquant/base.h>

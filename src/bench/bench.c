@@ -45,7 +45,7 @@ typedef struct lane {
     pq_tensor *out;
     pq_tensor input; /* end to end: filled anew in every run */
     pq_detections found;
-    double *ms, *conv_ms; /* per run; conv_ms NULL: not measured */
+    double *ms, *conv_ms, *device_ms; /* per run; NULL: not measured */
 } lane;
 
 static void free_lanes(lane *l, const pq_bench_row *row, size_t n)
@@ -56,6 +56,7 @@ static void free_lanes(lane *l, const pq_bench_row *row, size_t n)
         pq_detections_clear(&l[i].found);
         pq_free(l[i].ms);
         pq_free(l[i].conv_ms);
+        pq_free(l[i].device_ms);
     }
     pq_free(l);
 }
@@ -103,6 +104,7 @@ static pq_status one_round(pq_ctx *ctx, const pq_bench_row *row, lane *l, size_t
         PQ_TRY(run_once(ctx, &ms, row[i].session, &l[i], o));
         if (at < 0) continue;
         PQ_TRY(run_once(ctx, &l[i].ms[at], row[i].session, &l[i], o));
+        if (l[i].device_ms) l[i].device_ms[at] = row[i].session->engine->device_ms(row[i].session);
     }
     for (size_t i = 0; i < n; i++) {
         pq_session *s = row[i].session;
@@ -124,6 +126,8 @@ static pq_status prepare(pq_ctx *ctx, lane *l, const pq_bench_row *row, const pq
     pq_status st;
     PQ_TRY(pq_session_outputs(ctx, &l->out, s));
     PQ_TRY(pq_alloc(ctx, &l->ms, (size_t)runs, sizeof *l->ms));
+    if (s->engine->device_ms)
+        PQ_TRY(pq_alloc(ctx, &l->device_ms, (size_t)runs, sizeof *l->device_ms));
     if (o->convolutions && !o->image && s->engine->weighted_only)
         PQ_TRY(pq_alloc(ctx, &l->conv_ms, (size_t)runs, sizeof *l->conv_ms));
     if (!o->image) goto out;
@@ -160,6 +164,7 @@ static void fill_in(pq_bench_row *row, lane *l, size_t n, int runs)
         const double batch = in->rank ? (double)in->dim[0] : 1;
         r->ms = pq_bench_summary(l[i].ms, (size_t)runs);
         r->per_second = 1e3 * batch / r->ms.median;
+        r->device_ms = l[i].device_ms ? pq_bench_summary(l[i].device_ms, (size_t)runs).median : 0;
         r->ratio = row[0].ms.median / r->ms.median;
         r->convolutions_ms = l[i].conv_ms ? pq_bench_summary(l[i].conv_ms, (size_t)runs).median : 0;
         r->over_convolutions = r->convolutions_ms > 0 ? r->ms.median / r->convolutions_ms : 0;

@@ -1,6 +1,8 @@
 /* Streaming calibration: every value that an all-INT8 plan quantizes is watched through the
  * engine's taps. */
+#include <float.h>
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include <pquant/calibrate.h>
@@ -14,9 +16,28 @@
 typedef struct watch {
     pq_names names;
     pq_histogram **histogram; /* per value, NULL where not watched */
+    float **peak;             /* per watched value of rank 4: largest magnitude by channel */
     pq_effect effect;
     int n_threads;
 } watch;
+
+static void see_peaks(float *peak, const pq_tap_view *v)
+{
+    const size_t c = (size_t)v->shape.dim[1], area = (size_t)(v->shape.dim[2] * v->shape.dim[3]);
+    for (int64_t b = 0; b < v->shape.dim[0]; b++) {
+        const float *x = v->data + (size_t)b * c * area;
+        for (size_t i = 0; i < area && v->channels_last; i++)
+            for (size_t k = 0; k < c; k++) {
+                const float a = fabsf(x[i * c + k]);
+                peak[k] = a > peak[k] ? a : peak[k];
+            }
+        for (size_t k = 0; k < c && !v->channels_last; k++)
+            for (size_t i = 0; i < area; i++) {
+                const float a = fabsf(x[k * area + i]);
+                peak[k] = a > peak[k] ? a : peak[k];
+            }
+    }
+}
 
 static pq_status see(pq_ctx *ctx, void *user, const pq_tap_view *v)
 {
@@ -33,6 +54,7 @@ static pq_status see(pq_ctx *ctx, void *user, const pq_tap_view *v)
     if (h && !pq_histogram_add(h, v->data, n, &c, w->n_threads))
         return pq_fail(ctx, PQ_E_FORMAT, "value '%s' is not finite on a calibration image",
                        v->name);
+    if (h && w->peak[id]) see_peaks(w->peak[id], v);
     return PQ_OK;
 }
 
@@ -60,9 +82,14 @@ static pq_status watch_new(pq_ctx *ctx, watch *w, const pq_graph *g)
     for (size_t i = 0; i < g->n_nodes; i++)
         if (!g->node[i].dead && g->node[i].quant_index >= 0 && pq_op_is_weighted(g->node[i].op))
             l.listed[g->node[i].out[0]] = true;
-    for (size_t v = 0; v < g->n_values; v++)
-        if (l.listed[v] && !absent[v] && g->value[v].dtype == PQ_F32)
-            PQ_TRY(pq_alloc(ctx, &w->histogram[v], 1, sizeof **w->histogram));
+    PQ_TRY(pq_alloc(ctx, &w->peak, g->n_values, sizeof *w->peak));
+    for (size_t v = 0; v < g->n_values; v++) {
+        const pq_shape *shape = &g->value[v].shape;
+        if (!l.listed[v] || absent[v] || g->value[v].dtype != PQ_F32) continue;
+        PQ_TRY(pq_alloc(ctx, &w->histogram[v], 1, sizeof **w->histogram));
+        if (shape->rank == 4)
+            PQ_TRY(pq_alloc(ctx, &w->peak[v], (size_t)shape->dim[1], sizeof **w->peak));
+    }
 out:
     pq_free(all);
     pq_free(absent);
@@ -73,7 +100,9 @@ out:
 static void watch_clear(watch *w, size_t n_values)
 {
     for (size_t v = 0; w->histogram && v < n_values; v++) pq_free(w->histogram[v]);
+    for (size_t v = 0; w->peak && v < n_values; v++) pq_free(w->peak[v]);
     pq_free(w->histogram);
+    pq_free(w->peak);
     pq_names_clear(&w->names);
     pq_effect_clear(&w->effect);
 }
@@ -107,10 +136,26 @@ out:
     return st;
 }
 
+static int ascending(const void *a, const void *b)
+{
+    const float x = *(const float *)a, y = *(const float *)b;
+    return (x > y) - (x < y);
+}
+
+/* Sorts peak; channels that are never anything but 0 do not count. */
+static float outlier(float *peak, size_t n)
+{
+    size_t dead = 0;
+    qsort(peak, n, sizeof *peak, ascending);
+    while (dead < n && peak[dead] == 0) dead++;
+    return dead < n ? fminf(peak[n - 1] / peak[dead + (n - 1 - dead) / 2], FLT_MAX) : 0;
+}
+
 static pq_status collect(pq_ctx *ctx, pq_ranges *r, const watch *w, const pq_graph *g,
                          const pq_calibrate_opts *o)
 {
     const double part = o->percentile > 0 ? o->percentile : 99.99;
+    double rms, kurtosis;
     pq_status st = pq_alloc(ctx, &r->range, g->n_values, sizeof *r->range);
     for (size_t v = 0; st == PQ_OK && v < g->n_values; v++) {
         const pq_histogram *h = w->histogram[v];
@@ -124,6 +169,10 @@ static pq_status collect(pq_ctx *ctx, pq_ranges *r, const watch *w, const pq_gra
         x->amax = (float)s.hi;
         x->lo = (float)u.lo;
         x->hi = (float)u.hi;
+        pq_histogram_moments(h, &rms, &kurtosis);
+        x->rms = (float)rms;
+        x->kurtosis = (float)kurtosis;
+        if (w->peak[v]) x->outlier = outlier(w->peak[v], (size_t)g->value[v].shape.dim[1]);
         st = pq_strdup(ctx, &x->name, g->value[v].name);
         if (st == PQ_OK) r->n++;
     }

@@ -98,3 +98,16 @@ bool pq_histogram_add(pq_histogram *h, const float *x, size_t n, const pq_channe
     }
     return true;
 }
+
+void pq_histogram_moments(const pq_histogram *h, double *rms, double *kurtosis)
+{
+    double n = (double)h->zeros, square = 0, fourth = 0;
+    for (int i = 0; i < PQ_BINS; i++) {
+        const double x = (i - PQ_BINS / 2 + 0.5) * h->reach / (PQ_BINS / 2), c = (double)h->bin[i];
+        n += c;
+        square += c * x * x;
+        fourth += c * x * x * x * x;
+    }
+    *rms = n > 0 ? sqrt(square / n) : 0;
+    *kurtosis = square > 0 ? fourth * n / (square * square) : 0;
+}

@@ -29,6 +29,10 @@ typedef struct pq_channels {
 bool pq_histogram_add(pq_histogram *h, const float *x, size_t n, const pq_channels *channels,
                       int n_threads);
 
+/** Root mean square and kurtosis around 0 of all that was counted, from the bins' middles. 0, 0
+ *  where nothing but zeros was. */
+void pq_histogram_moments(const pq_histogram *h, double *rms, double *kurtosis);
+
 /** A range: reals lo .. hi on `levels` steps. */
 typedef struct pq_interval {
     double lo, hi;

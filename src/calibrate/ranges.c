@@ -37,6 +37,31 @@ const pq_range *pq_ranges_find(const pq_ranges *r, const char *name)
     return NULL;
 }
 
+/* Members that older files lack, and values of no channels. */
+static const char *const seen_key[] = {"rms", "kurtosis", "outlier"};
+enum { N_SEEN = sizeof seen_key / sizeof *seen_key };
+
+static float seen(const pq_range *x, int k)
+{
+    return k == 0 ? x->rms : k == 1 ? x->kurtosis : x->outlier;
+}
+
+static pq_status load_seen(pq_ctx *ctx, pq_range *x, const cJSON *o)
+{
+    float *const to[N_SEEN] = {&x->rms, &x->kurtosis, &x->outlier};
+    double v;
+    for (int k = 0; k < N_SEEN; k++) {
+        if (!cJSON_HasObjectItem(o, seen_key[k])) continue;
+        const pq_status st = pq_json_number(ctx, &v, o, seen_key[k], "tensors");
+        if (st != PQ_OK) return st;
+        if (!(v >= 0 && v <= 3.4e38))
+            return pq_fail(ctx, PQ_E_FORMAT, "'%s' is %g, expected a finite number of at least 0",
+                           seen_key[k], v);
+        *to[k] = (float)v;
+    }
+    return PQ_OK;
+}
+
 pq_status pq_ranges_save(pq_ctx *ctx, const pq_ranges *r, const char *path)
 {
     cJSON *doc = cJSON_CreateObject(), *list = NULL;
@@ -54,6 +79,8 @@ pq_status pq_ranges_save(pq_ctx *ctx, const pq_ranges *r, const char *path)
              cJSON_AddNumberToObject(o, "lo", (double)x->lo) &&
              cJSON_AddNumberToObject(o, "hi", (double)x->hi) &&
              cJSON_AddStringToObject(o, "method", pq_calibrator_name(x->method));
+        for (int k = 0; ok && k < N_SEEN; k++)
+            ok = seen(x, k) == 0 || cJSON_AddNumberToObject(o, seen_key[k], (double)seen(x, k));
     }
     pq_status st = ok ? pq_json_save(ctx, doc, path) : pq_json_check(ctx, NULL);
     cJSON_Delete(doc);
@@ -81,6 +108,7 @@ static pq_status load_range(pq_ctx *ctx, pq_range *x, const cJSON *o)
     }
     PQ_TRY(pq_json_string(ctx, &by, o, "method", name));
     PQ_TRY(pq_calibrator_parse(ctx, &x->method, by));
+    PQ_TRY(pq_prefix(ctx, load_seen(ctx, x, o), "%s", name));
     st = pq_strdup(ctx, &x->name, name);
 out:
     return st;

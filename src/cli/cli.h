@@ -160,8 +160,14 @@ typedef struct cli_calibration {
 pq_status cli_calibrate(pq_ctx *ctx, cli_calibration *out, const cli_model *m, const cli_common *c,
                         const pq_engine *engine, const pq_dataset *eval, const char *journal);
 void cli_calibration_clear(cli_calibration *k);
+/** A summary of corrections, as "corrections" of an object and as four lines; nothing for NULL. */
+bool cli_add_corrections(cJSON *to, const pq_corrections *c);
+void cli_print_corrections(const pq_corrections *c);
 /** Can a file of that name be written? Asked before minutes of work go into it. Errors: IO. */
 pq_status cli_try_writing(pq_ctx *ctx, const char *path);
+/** NAME.json of ranges as NAME plus an ending: where their corrections or a journal are. Memory:
+ *  *out is yours (pq_free). */
+pq_status cli_beside_ranges(pq_ctx *ctx, char **out, const char *ranges, const char *ending);
 /** Writes ranges.json and, where there are corrections, ranges.corrections.json beside it. */
 pq_status cli_calibration_save(pq_ctx *ctx, const cli_calibration *k, const char *path);
 /** --scheme, or the engine's default. */

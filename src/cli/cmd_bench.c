@@ -263,6 +263,8 @@ static cJSON *as_json(const work *w)
              cJSON_AddNumberToObject(o, "p99_ms", r->ms.p99) &&
              cJSON_AddNumberToObject(o, "per_second", r->per_second) &&
              cJSON_AddNumberToObject(o, "ratio", r->ratio);
+        if (ok && r->device_ms > 0)
+            ok = cJSON_AddNumberToObject(o, "device_ms", r->device_ms) != NULL;
         if (ok && r->over_convolutions > 0)
             ok = cJSON_AddNumberToObject(o, "convolutions_ms", r->convolutions_ms) &&
                  cJSON_AddNumberToObject(o, "over_convolutions", r->over_convolutions);
@@ -313,6 +315,10 @@ static void as_text(const work *w)
                r->precision, r->ms.min, r->ms.median, r->ms.p90, r->ms.p95, r->ms.p99,
                r->per_second, r->ratio);
     }
+    for (size_t i = 0; i < w->n_rows; i++)
+        if (w->row[i].device_ms > 0)
+            printf("%s %s: the device was at work for %.4f ms of it (median)\n", w->row[i].engine,
+                   w->row[i].precision, w->row[i].device_ms);
     for (size_t i = 0; w->layers && i < w->n_rows; i++)
         if (w->layers[i]) print_layers(&w->row[i], w->layers[i], w->n_layers[i]);
 }

@@ -37,25 +37,30 @@ static pq_status calibrate(pq_ctx *ctx, cli_calibration *k, const char *model, c
 {
     cli_model m = {0};
     cli_data d = {0};
+    char *journal = NULL;
     const pq_engine *engine;
     pq_status st;
+    PQ_TRY(cli_beside_ranges(ctx, &journal, path, ".corrections.journal"));
     PQ_TRY(cli_model_load(ctx, &m, model, c));
     PQ_TRY(cli_try_writing(ctx, path));
     PQ_TRY(evaluated(ctx, &d, c));
     PQ_TRY(pq_engine_find(ctx, &engine, c->engine));
-    PQ_TRY(cli_calibrate(ctx, k, &m, c, engine, d.images, NULL));
+    PQ_TRY(cli_calibrate(ctx, k, &m, c, engine, d.images, journal));
     st = cli_calibration_save(ctx, k, path);
+    if (st == PQ_OK) (void)remove(journal); /* it has served */
 out:
+    pq_free(journal);
     cli_data_clear(&d);
     cli_model_clear(&m);
     return st;
 }
 
-static int show(pq_ctx *ctx, const pq_ranges *r, const char *path, bool json)
+static int show(pq_ctx *ctx, const cli_calibration *k, const char *path, bool json)
 {
     cJSON *doc;
     if (!json) {
-        print_table(r, path);
+        print_table(k->ranges, path);
+        cli_print_corrections(k->corrections);
         return CLI_DONE;
     }
     const pq_status st = pq_json_load(ctx, &doc, path);
@@ -91,7 +96,7 @@ int cmd_calibrate(int argc, char **argv)
     if ((rc = cli_check_engines("calibrate", c.engine)) >= 0) return rc;
     if (cli_context_for(&ctx, &c) != PQ_OK) return CLI_FAILED;
     const pq_status st = calibrate(ctx, &k, word[0], path, &c);
-    rc = st == PQ_OK ? show(ctx, k.ranges, path, c.json) : cli_fail(ctx, st);
+    rc = st == PQ_OK ? show(ctx, &k, path, c.json) : cli_fail(ctx, st);
     cli_calibration_clear(&k);
     pq_ctx_free(ctx);
     return rc;

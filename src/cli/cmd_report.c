@@ -138,7 +138,7 @@ static pq_status or_why(pq_ctx *ctx, pq_status st, char **why)
 }
 
 static pq_status make(pq_ctx *ctx, pq_report **out, const char *folder, const cli_common *given,
-                      bool quick)
+                      const char *why_quick)
 {
     inputs in = {0};
     pq_status st;
@@ -147,8 +147,8 @@ static pq_status make(pq_ctx *ctx, pq_report **out, const char *folder, const cl
         PQ_TRY(or_why(ctx, load_network(ctx, &in, folder), &in.why_no_graph));
         if (!in.has_model)
             PQ_TRY(pq_strdup(ctx, &in.why_no_detections, in.why_no_graph));
-        else if (quick)
-            PQ_TRY(pq_strdup(ctx, &in.why_no_detections, "not asked for (--quick)"));
+        else if (why_quick)
+            PQ_TRY(pq_strdup(ctx, &in.why_no_detections, why_quick));
         else
             PQ_TRY(or_why(ctx, find_boxes(ctx, &in), &in.why_no_detections));
     }
@@ -181,7 +181,7 @@ out:
     return st;
 }
 
-void cli_report_run(pq_ctx *ctx, const char *folder, const cli_common *c)
+void cli_report_run(pq_ctx *ctx, const char *folder, const cli_common *c, const char *why_quick)
 {
     pq_report *r = NULL;
     char *html = NULL;
@@ -190,7 +190,7 @@ void cli_report_run(pq_ctx *ctx, const char *folder, const cli_common *c)
     from_run.engine = c->engine;
     from_run.threads = c->threads;
     pq_status st = pq_path_join(ctx, &html, folder, "report.html");
-    if (st == PQ_OK) st = make(ctx, &r, folder, &from_run, false);
+    if (st == PQ_OK) st = make(ctx, &r, folder, &from_run, why_quick);
     if (st == PQ_OK) st = save_beside(ctx, r, html);
     if (st != PQ_OK) pq_log(ctx, PQ_LOG_WARN, "report", "not written: %s", pq_ctx_error(ctx));
     pq_report_free(r);
@@ -209,7 +209,7 @@ static pq_status report(pq_ctx *ctx, const char *folder, const char *html, const
         PQ_TRY(pq_path_join(ctx, &own, folder, "report.html"));
         html = own;
     }
-    PQ_TRY(make(ctx, &r, folder, c, quick));
+    PQ_TRY(make(ctx, &r, folder, c, quick ? "not asked for (--quick)" : NULL));
     PQ_TRY(save_beside(ctx, r, html));
     if (c->json) {
         cJSON *copy = cJSON_Duplicate(pq_report_json(r), true);

@@ -208,7 +208,9 @@ int cmd_run(int argc, char **argv)
     if (st != PQ_OK)
         rc = cli_fail(ctx, st);
     else
-        cli_report_run(ctx, r.out, &c);
+        cli_report_run(ctx, r.out, &c,
+                       r.time_budget ? "the run had a time budget; pquant report makes them"
+                                     : NULL);
     pq_ctx_free(ctx);
     return rc;
 }

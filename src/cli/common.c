@@ -316,18 +316,18 @@ pq_status cli_try_writing(pq_ctx *ctx, const char *path)
     return st;
 }
 
-static pq_status corrections_path(pq_ctx *ctx, char **out, const char *ranges)
+pq_status cli_beside_ranges(pq_ctx *ctx, char **out, const char *ranges, const char *ending)
 {
     const size_t n = strlen(ranges);
     const int stem = (int)(n > 5 && strcmp(ranges + n - 5, ".json") == 0 ? n - 5 : n);
-    return pq_asprintf(ctx, out, "%.*s.corrections.json", stem, ranges);
+    return pq_asprintf(ctx, out, "%.*s%s", stem, ranges, ending);
 }
 
 pq_status cli_calibration_save(pq_ctx *ctx, const cli_calibration *k, const char *path)
 {
     char *beside = NULL;
     pq_status st;
-    PQ_TRY(corrections_path(ctx, &beside, path));
+    PQ_TRY(cli_beside_ranges(ctx, &beside, path, ".corrections.json"));
     if (k->corrections)
         PQ_TRY(pq_corrections_save(ctx, k->corrections, beside));
     else if (pq_file_exists(beside)) /* of an earlier run: it does not belong to these ranges */
@@ -357,7 +357,7 @@ static pq_status load_calibration(pq_ctx *ctx, cli_calibration *out, const cli_m
     char *path = NULL;
     pq_status st;
     PQ_TRY(load_ranges(ctx, &out->ranges, m, c->ranges));
-    PQ_TRY(corrections_path(ctx, &path, c->ranges));
+    PQ_TRY(cli_beside_ranges(ctx, &path, c->ranges, ".corrections.json"));
     if (!pq_file_exists(path)) goto out;
     PQ_TRY(pq_corrections_load(ctx, &out->corrections, path));
     PQ_TRY(check_graph(ctx, m, out->corrections->graph_hash, path));
@@ -430,7 +430,7 @@ static pq_status int8_plan(pq_ctx *ctx, pq_plan **out, const cli_model *m, const
     if (!calibration->ranges) PQ_TRY(cli_calibrate(ctx, calibration, m, c, engine, eval, NULL));
     PQ_TRY(pq_alloc(ctx, &all, n, 1));
     memset(all, 1, n);
-    PQ_TRY(pq_plan_make(ctx, out, m->graph, calibration->ranges, all, scheme, PQ_PREC_FP32));
+    PQ_TRY(pq_plan_make(ctx, out, m->graph, calibration->ranges, all, scheme, info.base));
     if (info.rounds_outputs || c->rounds_outputs)
         PQ_TRY(pq_plan_round_outputs(ctx, *out, m->graph, calibration->ranges));
     st = pq_correct_plan(ctx, *out, calibration->corrections, m->graph);

@@ -198,7 +198,8 @@ cJSON *cli_run_json(const cli_work *w, const cli_outcome *o)
               cJSON_AddStringToObject(doc, "graph_hash", hash) && add_machine(doc, w) &&
               add_rows(doc, o) && add_front(doc, o->decision) && add_latency(doc, o->decision) &&
               cJSON_AddStringToObject(doc, "scheme", w->scheme == PQ_SCHEME_U8 ? "u8" : "s8") &&
-              add_calibration(doc, w) && add_postprocessing(doc, &w->model.head);
+              add_calibration(doc, w) && cli_add_corrections(doc, w->calibration.corrections) &&
+              add_postprocessing(doc, &w->model.head);
     if (ok && o->budget->max_latency > 0)
         ok = add_number(doc, "max_latency_ms", o->budget->max_latency);
     else if (ok)

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include <pquant/correct.h>
 
@@ -19,8 +20,7 @@
 #include "graph/eval.h"
 #include "plan/names.h"
 
-enum { REACH_IMAGES = 32, IMAGES = 64 };
-static const size_t default_bytes = (size_t)3 << 30;
+enum { REACH_IMAGES = 32, IMAGES = 128 };
 
 static double now(void)
 {
@@ -73,18 +73,34 @@ static pq_status keep_equal(work *w, const bool *changed)
     return st;
 }
 
+static pq_status keep_flat(work *w, const pq_equalized *flat)
+{
+    pq_status st = pq_alloc(w->ctx, &w->c->flat, w->g->n_values, sizeof *w->c->flat);
+    for (pq_value_id v = 0; st == PQ_OK && v < w->g->n_values; v++) {
+        if (flat[v].bits == flat[v].bits_before) continue;
+        pq_equalized *to = &w->c->flat[w->c->n_flat++];
+        *to = flat[v];
+        st = pq_strdup(w->ctx, &to->value, w->g->value[v].name);
+    }
+    return st;
+}
+
 static pq_status equalize(work *w)
 {
     float **reach = NULL;
     bool *changed = NULL;
+    pq_equalized *flat = NULL;
     pq_status st;
+    PQ_TRY(pq_alloc(w->ctx, &flat, w->g->n_values, sizeof *flat));
     PQ_TRY(pq_alloc(w->ctx, &changed, w->g->n_values, 1));
     PQ_TRY(pq_reach_new(w->ctx, &reach, w->engine, w->g, w->data, w->prep, REACH_IMAGES));
-    PQ_TRY(pq_equalize(w->ctx, w->g, reach, changed));
-    st = keep_equal(w, changed);
+    PQ_TRY(pq_equalize(w->ctx, w->g, reach, changed, flat));
+    PQ_TRY(keep_equal(w, changed));
+    st = keep_flat(w, flat);
 out:
     pq_reach_free(reach, w->g->n_values);
     pq_free(changed);
+    pq_free(flat);
     return st;
 }
 
@@ -115,10 +131,19 @@ out:
     return st;
 }
 
+/* 6 GiB, or half of the machine's memory where that is less. */
+static size_t default_bytes(void)
+{
+    const size_t most = (size_t)6 << 30;
+    const long pages = sysconf(_SC_PHYS_PAGES), page = sysconf(_SC_PAGESIZE);
+    if (pages <= 0 || page <= 0 || (size_t)pages > 2 * (most / (size_t)page)) return most;
+    return (size_t)pages / 2 * (size_t)page;
+}
+
 /* As many images as fit, evenly spread over those given. */
 static pq_status choose_images(work *w)
 {
-    const size_t room = w->o->max_bytes ? w->o->max_bytes : default_bytes;
+    const size_t room = w->o->max_bytes ? w->o->max_bytes : default_bytes();
     size_t n = w->o->max_images ? w->o->max_images : IMAGES, bytes;
     pq_status st = pq_lockstep_bytes(w->ctx, &bytes, w->g);
     if (st != PQ_OK) return st;
@@ -134,7 +159,7 @@ static pq_status choose_images(work *w)
 /* All that an operator's correction depends on. */
 static void find_context(const work *w, char hex[65])
 {
-    static const char version[] = "correct 1";
+    static const char version[] = "correct 4";
     pq_sha256 h;
     char hash[65];
     pq_sha256_init(&h);
@@ -168,7 +193,9 @@ static pq_status prepare(work *w)
     PQ_TRY(choose_images(w));
     find_context(w, context);
     PQ_TRY(pq_correct_journal_open(w->ctx, &w->journal, w->o->journal, context));
-    PQ_TRY(pq_spots_new(w->ctx, &w->spots, w->engine, w->g, &w->part, w->prep, w->head));
+    /* A bias alone serves objects at the background's cost: positions anywhere (decisions.md). */
+    const pq_head *head = w->o->no_adaround ? NULL : w->head;
+    PQ_TRY(pq_spots_new(w->ctx, &w->spots, w->engine, w->g, &w->part, w->prep, head));
     PQ_TRY(pq_lockstep_new(w->ctx, &w->l, w->engine, w->g, &w->part, w->prep));
     PQ_TRY(pq_alloc(w->ctx, &w->encoding, w->g->n_values, sizeof *w->encoding));
     PQ_TRY(pq_alloc(w->ctx, &w->c->encoding, w->g->n_nodes, sizeof *w->c->encoding));
@@ -209,6 +236,7 @@ static void set_range(work *w, pq_value_id v, float lo, float hi)
         if (strcmp(r->name, name) != 0) continue;
         r->lo = lo;
         r->hi = r->amax = hi;
+        r->rms = r->kurtosis = r->outlier = 0; /* were those of the value before */
     }
     for (size_t i = 0; i < w->plan->n_tensors; i++) {
         pq_plan_tensor *t = &w->plan->tensor[i];
@@ -227,8 +255,10 @@ static pq_status encode(work *w, const pq_node *n, const float *z, pq_correct_en
     if (w->o->no_equalize || !pq_encode_applies(w->g, v) || !is_read_alone(w, v)) return PQ_OK;
     const pq_range *plain = pq_ranges_find(w->ranges, w->g->value[v].name);
     if (!plain) return PQ_OK;
+    const double began = now();
     pq_status st = pq_encode_find(w->ctx, &found, &e->encoding, &range, w->g, v, z, w->l.n,
                                   w->o->scheme, w->o->seed, plain);
+    e->encoding.seconds = now() - began;
     e->lo = range.lo;
     e->hi = range.hi;
     return st;
@@ -320,7 +350,10 @@ static pq_status rebuild(work *w, size_t i, const float *z, pq_correct_entry *e,
                                .correct_bias = !w->o->no_bias_correct};
     if (w->o->no_adaround && w->o->no_bias_correct) return PQ_OK;
     if (!w->b.int8[i] || !own_constants(w, n)) return PQ_OK;
-    return pq_rebuild(w->ctx, &e->fix, w->g, n, &o);
+    const double began = now();
+    const pq_status st = pq_rebuild(w->ctx, &e->fix, w->g, n, &o);
+    e->fix.seconds = now() - began;
+    return st;
 }
 
 static pq_status do_conv(work *w, size_t i)

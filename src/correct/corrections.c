@@ -21,6 +21,7 @@ void pq_corrections_free(pq_corrections *c)
 {
     if (!c) return;
     pq_weights_free(c->equal, c->n_equal);
+    for (size_t i = 0; i < c->n_flat; i++) pq_free(c->flat[i].value);
     for (size_t i = 0; i < c->n_encodings; i++) {
         pq_encoding *e = &c->encoding[i];
         pq_free(e->value);
@@ -34,9 +35,46 @@ void pq_corrections_free(pq_corrections *c)
         clear_weight(&c->fix[i].weight);
         clear_weight(&c->fix[i].bias);
     }
+    pq_free(c->flat);
     pq_free(c->encoding);
     pq_free(c->fix);
     pq_free(c);
+}
+
+static void note_gain(double *sum, size_t *n, double before, double after)
+{
+    if (!(before > 0) || !(after > 0)) return;
+    *sum += log(before / after);
+    (*n)++;
+}
+
+static double mean_gain(double sum, size_t n) { return n ? exp(sum / (double)n) : 1; }
+
+void pq_corrections_summarize(const pq_corrections *c, pq_correction_summary *out)
+{
+    double encoding = 0, bias = 0, fix = 0;
+    size_t n_encoding = 0, n_bias = 0, n_fix = 0;
+    *out = (pq_correction_summary){.equalized = c->n_flat, .encoded = c->n_encodings};
+    for (size_t i = 0; i < c->n_flat; i++) {
+        out->bits_before += c->flat[i].bits_before / (double)c->n_flat;
+        out->bits += c->flat[i].bits / (double)c->n_flat;
+    }
+    for (size_t i = 0; i < c->n_encodings; i++) {
+        const pq_encoding *e = &c->encoding[i];
+        note_gain(&encoding, &n_encoding, e->error_before, e->error);
+        out->encoding_seconds += e->seconds;
+    }
+    for (size_t i = 0; i < c->n_fixes; i++) {
+        const pq_fix *f = &c->fix[i];
+        out->rounded += f->weight.data.buf != NULL;
+        out->biased += f->bias.data.buf != NULL;
+        if (f->bias.data.buf) note_gain(&bias, &n_bias, f->error_before, f->error_bias);
+        note_gain(&fix, &n_fix, f->error_before, f->error);
+        out->fix_seconds += f->seconds;
+    }
+    out->encoding_gain = mean_gain(encoding, n_encoding);
+    out->bias_gain = mean_gain(bias, n_bias);
+    out->fix_gain = mean_gain(fix, n_fix);
 }
 
 static void hash_weight(pq_sha256 *h, const pq_plan_weight *w)

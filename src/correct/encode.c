@@ -6,8 +6,8 @@
  * is: a channel far from zero is nearly linear for any gain; one that stays within half a unit of
  * zero may be turned around and spread over a wide range (gain -32, say). So every channel tries a
  * table of gains and shifts, each with the least-squares way back, and is judged by the error
- * behind the operators that read it, rounding to the grid included, on sampled positions; the grid
- * is the one with the least sum. */
+ * behind the operators that read it, rounding to the grid included, on sampled positions: all of
+ * the table on a few, the best of these on all. The grid is the one with the least sum. */
 #include "correct/encode.h"
 
 #include <math.h>
@@ -20,7 +20,7 @@
 #include "correct/grid.h"
 #include "graph/eval.h"
 
-enum { SAMPLES = 2048, GRIDS = 12, MOST_READERS = 8, MOST_WINDOW = 25 };
+enum { SAMPLES = 2048, FEW = 256, FINALISTS = 4, GRIDS = 12, MOST_READERS = 8, MOST_WINDOW = 25 };
 static const float gains[] = {0.125f, 0.18f, 0.25f, 0.35f, 0.5f, 0.7f, 1,  1.4f, 2,
                               2.8f,   4,     5.6f,  8,     11,   16,   22, 32};
 static const float shifts[] = {0, -1, -0.5f, 0.5f, 1, 2, 3, 4};
@@ -160,6 +160,7 @@ typedef struct channel {
     float *z, *u, *target; /* [readers][SAMPLES][window], twice, and [readers][SAMPLES][rows] */
     double rows[MOST_READERS][MOST_WINDOW * MOST_WINDOW];
     size_t n_rows[MOST_READERS];
+    candidate last[GRIDS][FINALISTS]; /* best first */
 } channel;
 
 static float activate(const search *s, float x)
@@ -174,8 +175,9 @@ static float project(const double *row, const float *u, size_t n)
     return sum;
 }
 
-/* Error of `back` times what the grid makes of c->u, against the target, with the best `back`. */
-static candidate judge(const search *s, const channel *c, const pq_plan_tensor *grid)
+/* Error of `back` times what the grid makes of c->u, against the target, with the best `back`, on
+ * the first n samples. */
+static candidate judge(const search *s, const channel *c, const pq_plan_tensor *grid, size_t n)
 {
     const pq_steps steps = pq_steps_of(grid);
     double var_p = 0, cov = 0, var_t = 0;
@@ -183,7 +185,7 @@ static candidate judge(const search *s, const channel *c, const pq_plan_tensor *
     for (size_t i = 0; i < s->n_readers; i++) {
         const size_t k2 = s->reader[i].window, nr = c->n_rows[i];
         double sp[MOST_WINDOW] = {0}, stt[MOST_WINDOW] = {0}, p2 = 0, pt = 0, t2 = 0;
-        for (size_t m = 0; m < SAMPLES; m++) {
+        for (size_t m = 0; m < n; m++) {
             float u[MOST_WINDOW];
             for (size_t k = 0; k < k2; k++) u[k] = pq_steps_round(c->u[at + m * k2 + k], steps);
             for (size_t r = 0; r < nr; r++) {
@@ -197,13 +199,13 @@ static candidate judge(const search *s, const channel *c, const pq_plan_tensor *
             }
         }
         for (size_t r = 0; r < nr; r++) {
-            p2 -= sp[r] * sp[r] / SAMPLES;
-            pt -= sp[r] * stt[r] / SAMPLES;
-            t2 -= stt[r] * stt[r] / SAMPLES;
+            p2 -= sp[r] * sp[r] / (double)n;
+            pt -= sp[r] * stt[r] / (double)n;
+            t2 -= stt[r] * stt[r] / (double)n;
         }
-        var_p += p2 / SAMPLES;
-        cov += pt / SAMPLES;
-        var_t += t2 / SAMPLES;
+        var_p += p2 / (double)n;
+        cov += pt / (double)n;
+        var_t += t2 / (double)n;
         at += SAMPLES * k2;
         at_t += SAMPLES * nr;
     }
@@ -216,13 +218,14 @@ static candidate judge(const search *s, const channel *c, const pq_plan_tensor *
     return r;
 }
 
-/* Fills u with the activation of gain z + shift; padding is zero whatever the encoding. */
-static void encode(const search *s, channel *c, float gain, float shift)
+/* Fills u with the activation of gain z + shift for the first n samples; padding is zero whatever
+ * the encoding. */
+static void encode(const search *s, channel *c, float gain, float shift, size_t n)
 {
     size_t at = 0;
-    for (size_t i = 0; i < s->n_readers; i++)
-        for (size_t j = 0; j < SAMPLES * s->reader[i].window; j++, at++)
-            c->u[at] = s->reader[i].at[j] < 0 ? 0 : activate(s, gain * c->z[at] + shift);
+    for (size_t i = 0; i < s->n_readers; at += SAMPLES * s->reader[i++].window)
+        for (size_t j = 0; j < n * s->reader[i].window; j++)
+            c->u[at + j] = s->reader[i].at[j] < 0 ? 0 : activate(s, gain * c->z[at + j] + shift);
 }
 
 static double gather(const search *s, channel *c, size_t index)
@@ -240,7 +243,7 @@ static double gather(const search *s, channel *c, size_t index)
             }
         }
     }
-    encode(s, c, 1, 0);
+    encode(s, c, 1, 0, SAMPLES);
     at = 0;
     for (size_t i = 0; i < s->n_readers; i++) {
         const size_t k2 = s->reader[i].window, nr = c->n_rows[i];
@@ -276,30 +279,57 @@ static float level_of(const search *s, channel *c, const candidate *x, const pq_
     return n ? (float)((plain - (double)x->back * coded) / (double)n) : 0;
 }
 
-static void try_all(const search *s, channel *c, size_t index)
+/* Insertion by error; the first of equals stays in front. */
+static void enter(candidate list[FINALISTS], candidate x)
 {
-    candidate *best = &s->best[index * GRIDS];
-    for (int k = 0; k < GRIDS; k++) { /* as it is: nothing to take back */
-        best[k] = (candidate){s->plain[index * GRIDS + (size_t)k] * channel_gain, 1, 0, 1, 0};
+    for (int k = 0; k < FINALISTS; k++) {
+        if (!(x.error < list[k].error)) continue;
+        const candidate next = list[k];
+        list[k] = x;
+        x = next;
     }
+}
+
+/* The whole table on a few samples. */
+static void first_round(const search *s, channel *c)
+{
+    for (int k = 0; k < GRIDS; k++)
+        for (int f = 0; f < FINALISTS; f++) c->last[k][f] = (candidate){.error = INFINITY};
     for (size_t i = 0; i < 2 * N_GAINS; i++)
         for (size_t j = 0; j < N_SHIFTS; j++) {
             const float gain = i % 2 ? -gains[i / 2] : gains[i / 2];
             if (gain == 1 && shifts[j] == 0) continue;
-            encode(s, c, gain, shifts[j]);
+            encode(s, c, gain, shifts[j], FEW);
             for (int k = 0; k < GRIDS; k++) {
-                candidate x = judge(s, c, &s->grid[k]);
-                if (!(x.error < best[k].error) || x.back == 0) continue;
+                candidate x = judge(s, c, &s->grid[k], FEW);
                 x.gain = gain;
                 x.shift = shifts[j];
-                best[k] = x;
+                enter(c->last[k], x);
             }
         }
-    for (int k = 0; k < GRIDS; k++)
-        if (best[k].gain == 1 && best[k].shift == 0)
-            best[k].error = s->plain[index * GRIDS + (size_t)k];
+}
+
+static void try_all(const search *s, channel *c, size_t index)
+{
+    first_round(s, c);
+    for (int k = 0; k < GRIDS; k++) {
+        candidate *best = &s->best[index * GRIDS + (size_t)k];
+        const double plain = s->plain[index * GRIDS + (size_t)k];
+        *best = (candidate){plain * channel_gain, 1, 0, 1, 0}; /* nothing to take back */
+        for (int f = 0; f < FINALISTS && c->last[k][f].error < INFINITY; f++) {
+            const candidate *from = &c->last[k][f];
+            encode(s, c, from->gain, from->shift, SAMPLES);
+            candidate x = judge(s, c, &s->grid[k], SAMPLES);
+            if (!(x.error < best->error) || x.back == 0) continue;
+            x.gain = from->gain;
+            x.shift = from->shift;
+            *best = x;
+        }
+        if (best->gain == 1 && best->shift == 0)
+            best->error = plain;
         else
-            best[k].level = level_of(s, c, &best[k], &s->grid[k]);
+            best->level = level_of(s, c, best, &s->grid[k]);
+    }
 }
 
 static pq_status do_channel(pq_ctx *ctx, void *user, size_t index, int worker)
@@ -317,7 +347,7 @@ static pq_status do_channel(pq_ctx *ctx, void *user, size_t index, int worker)
     s->variance[index] = gather(s, c, index);
     if (s->plain_only) {
         for (int k = 0; k < GRIDS; k++)
-            s->plain[index * GRIDS + (size_t)k] = judge(s, c, &s->grid[k]).error;
+            s->plain[index * GRIDS + (size_t)k] = judge(s, c, &s->grid[k], SAMPLES).error;
     } else
         try_all(s, c, index);
 out:

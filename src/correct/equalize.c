@@ -250,7 +250,28 @@ static pq_status scale_conv(state *s, const pq_node *n, bool *changed)
     return PQ_OK;
 }
 
-pq_status pq_equalize(pq_ctx *ctx, pq_graph *g, float *const *reach, bool *changed)
+/* Mean of log2(largest / own) over channels that carry anything, as given and divided by t. */
+static void measure(const state *s, pq_value_id v, const float *reach, pq_equalized *out)
+{
+    const size_t n = channels(s, v);
+    double most[2] = {0}, sum[2] = {0};
+    size_t used = 0;
+    for (size_t c = 0; c < n; c++) {
+        const double x = (double)reach[c], t = s->factor[root(s, s->first[v] + (uint32_t)c)];
+        if (!(x > 0)) continue;
+        most[0] = fmax(most[0], x);
+        most[1] = fmax(most[1], x / t);
+        sum[0] += log2(x);
+        sum[1] += log2(x / t);
+        used++;
+    }
+    if (!used) return;
+    out->bits_before = log2(most[0]) - sum[0] / (double)used;
+    out->bits = log2(most[1]) - sum[1] / (double)used;
+}
+
+pq_status pq_equalize(pq_ctx *ctx, pq_graph *g, float *const *reach, bool *changed,
+                      pq_equalized *flat)
 {
     state s = {.ctx = ctx, .g = g};
     pq_status st;
@@ -263,6 +284,8 @@ pq_status pq_equalize(pq_ctx *ctx, pq_graph *g, float *const *reach, bool *chang
         const uint32_t r = root(&s, c);
         s.factor[r] = s.pinned[r] ? 1 : choose(s.reach[r], s.read[r]);
     }
+    for (pq_value_id v = 0; flat && v < g->n_values; v++)
+        if (s.first[v] != PQ_NONE && reach[v]) measure(&s, v, reach[v], &flat[v]);
     g->hash[0] = 0;
     for (size_t i = 0; i < g->n_nodes; i++)
         if (!g->node[i].dead && is_free_conv(&s, &g->node[i]))

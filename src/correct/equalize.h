@@ -10,9 +10,12 @@
  * say) move together; those that reach an operator which lets no factor pass stay.
  * @param reach per value: [channels] typical largest magnitudes, or NULL where not known.
  * @param changed out: constants that were replaced (ids of g), [g->n_values], may be NULL.
+ * @param flat out: per value [g->n_values] the bits of pq_equalized, whose name stays NULL; bits
+ *        differ where channels were scaled apart. May be NULL.
  * Errors: NOMEM.
  */
-PQ_MUST_USE pq_status pq_equalize(pq_ctx *ctx, pq_graph *g, float *const *reach, bool *changed);
+PQ_MUST_USE pq_status pq_equalize(pq_ctx *ctx, pq_graph *g, float *const *reach, bool *changed,
+                                  pq_equalized *flat);
 
 /** Typical largest magnitude of each channel of each value of rank 4: the mean over images of the
  *  largest in one image. (*out)[v] is NULL for other values. Memory: pq_reach_free.

@@ -121,14 +121,14 @@ pq_status pq_correct_journal_add(pq_ctx *ctx, const pq_correct_journal *j, const
 {
     const pq_encoding *c = &e->encoding;
     const float range[2] = {e->lo, e->hi};
-    const float error[4] = {(float)c->error_before, (float)c->error, (float)e->fix.error_before,
-                            (float)e->fix.error};
+    const float error[5] = {(float)c->error_before, (float)c->error, (float)e->fix.error_before,
+                            (float)e->fix.error_bias, (float)e->fix.error};
     const array part[ARRAYS] = {{c->gain, c->n},
                                 {c->shift, c->n},
                                 {c->back, c->n},
                                 {c->level, c->n},
                                 {range, 2},
-                                {error, 4},
+                                {error, 5},
                                 of_tensor(&e->fix.weight.data),
                                 of_tensor(&e->fix.weight.scale),
                                 of_tensor(&e->fix.bias.data),
@@ -195,7 +195,7 @@ static bool fits(const array part[ARRAYS], const pq_graph *g, const pq_node *n)
     const size_t weights = (size_t)pq_shape_count(&w->shape);
     for (int i = 0; i < 4; i++)
         if (part[i].n && (part[i].n != outputs || part[i].n != part[0].n)) return false;
-    return part[4].n == 2 && part[5].n == 4 && (!part[6].n || part[6].n == weights) &&
+    return part[4].n == 2 && part[5].n == 5 && (!part[6].n || part[6].n == weights) &&
            part[7].n == (part[6].n ? outputs : 0) && (!part[8].n || (b && part[8].n == outputs));
 }
 
@@ -203,7 +203,7 @@ static pq_status fill(pq_ctx *ctx, pq_correct_entry *e, const array part[ARRAYS]
                       const pq_node *n)
 {
     const pq_shape *shape = &pq_in(g, n, 1)->shape, channels = PQ_SHAPE(shape->dim[0]);
-    float range[2], error[4];
+    float range[2], error[5];
     pq_encoding *c = &e->encoding;
     pq_status st;
     memcpy(range, part[4].x, sizeof range);
@@ -214,7 +214,8 @@ static pq_status fill(pq_ctx *ctx, pq_correct_entry *e, const array part[ARRAYS]
     c->error_before = (double)error[0];
     c->error = (double)error[1];
     e->fix.error_before = (double)error[2];
-    e->fix.error = (double)error[3];
+    e->fix.error_bias = (double)error[3];
+    e->fix.error = (double)error[4];
     if (c->n) {
         PQ_TRY(copy(ctx, &c->gain, part[0]));
         PQ_TRY(copy(ctx, &c->shift, part[1]));

@@ -25,11 +25,11 @@ typedef struct layer {
     const pq_graph *g;
     const pq_node *n;
     const pq_rebuild_opts *o;
-    size_t m, groups, outputs, k;      /* samples; per group: rows, inputs times window */
-    uint32_t *at;                      /* [m]: output position */
-    float *weight, *scale, *bias;      /* results */
-    double *before, *after, *variance; /* per output channel */
-    int threads;                       /* inside one group */
+    size_t m, groups, outputs, k;                /* samples; per group: rows, inputs times window */
+    uint32_t *at;                                /* [m]: output position */
+    float *weight, *scale, *bias;                /* results */
+    double *before, *by_bias, *after, *variance; /* per output channel */
+    int threads;                                 /* inside one group */
 } layer;
 
 /* One group's problem. */
@@ -216,6 +216,7 @@ static pq_status do_row(pq_ctx *ctx, void *user, size_t index, int worker)
     const double bias = l->o->bias ? (double)l->o->bias[r.o] : 0;
     nearest(&r, r.d);
     l->before[r.o] = error_of(&r, r.d, offset_of(&r, r.d, bias));
+    l->by_bias[r.o] = error_of(&r, r.d, 0);
     if (l->o->round) {
         const double *c = p->c + index * k;
         for (size_t j = 0; j < k; j++) r.w[j] = c[j] + p->damp * (double)r.w0[j];
@@ -311,10 +312,11 @@ pq_status pq_rebuild(pq_ctx *ctx, pq_fix *out, const pq_graph *g, const pq_node 
                .groups = (size_t)n->attr.window.groups,
                .outputs = channels / (size_t)n->attr.window.groups,
                .k = (size_t)(shape->dim[1] * shape->dim[2] * shape->dim[3])};
-    double before = 0, after = 0, variance = 0;
+    double before = 0, by_bias = 0, after = 0, variance = 0;
     pq_status st;
     PQ_TRY(pq_alloc(ctx, &l.at, l.m, sizeof *l.at));
     PQ_TRY(pq_alloc(ctx, &l.before, channels, sizeof *l.before));
+    PQ_TRY(pq_alloc(ctx, &l.by_bias, channels, sizeof *l.by_bias));
     PQ_TRY(pq_alloc(ctx, &l.after, channels, sizeof *l.after));
     PQ_TRY(pq_alloc(ctx, &l.variance, channels, sizeof *l.variance));
     PQ_TRY(results(ctx, &l, out));
@@ -324,14 +326,17 @@ pq_status pq_rebuild(pq_ctx *ctx, pq_fix *out, const pq_graph *g, const pq_node 
     PQ_TRY(pq_parallel(ctx, NULL, l.groups > 1 ? threads : 1, l.groups, do_group, &l));
     for (size_t c = 0; c < channels; c++) {
         before += l.before[c];
+        by_bias += l.by_bias[c];
         after += l.after[c];
         variance += l.variance[c];
     }
     out->error_before = variance > 0 ? before / variance : 0;
+    out->error_bias = variance > 0 ? by_bias / variance : 0;
     out->error = variance > 0 ? after / variance : 0;
 out:
     pq_free(l.at);
     pq_free(l.before);
+    pq_free(l.by_bias);
     pq_free(l.after);
     pq_free(l.variance);
     return st;

@@ -1,5 +1,5 @@
 /* A detector's figures hang on a few places of the image. Reconstruction on positions taken
- * anywhere sees background alone and trades the objects for it (docs/quantization.md has the
+ * anywhere sees background alone and trades the objects for it (docs/decisions.md has the
  * figures), so most samples are taken where the float network finds something. */
 #include "correct/spots.h"
 

@@ -58,14 +58,23 @@ out:
 
 static bool add_lists(cJSON *doc, const pq_corrections *c)
 {
-    cJSON *list = cJSON_AddArrayToObject(doc, "encodings"), *o;
+    cJSON *list = cJSON_AddArrayToObject(doc, "equalized"), *o;
     bool ok = list != NULL;
+    for (size_t i = 0; ok && i < c->n_flat; i++) {
+        const pq_equalized *f = &c->flat[i];
+        o = cJSON_CreateObject();
+        ok = cJSON_AddItemToArray(list, o) && cJSON_AddStringToObject(o, "value", f->value) &&
+             cJSON_AddNumberToObject(o, "bits_before", f->bits_before) &&
+             cJSON_AddNumberToObject(o, "bits", f->bits);
+    }
+    ok = ok && (list = cJSON_AddArrayToObject(doc, "encodings")) != NULL;
     for (size_t i = 0; ok && i < c->n_encodings; i++) {
         const pq_encoding *e = &c->encoding[i];
         o = cJSON_CreateObject();
         ok = cJSON_AddItemToArray(list, o) && cJSON_AddStringToObject(o, "value", e->value) &&
              cJSON_AddNumberToObject(o, "error_before", e->error_before) &&
-             cJSON_AddNumberToObject(o, "error", e->error);
+             cJSON_AddNumberToObject(o, "error", e->error) &&
+             cJSON_AddNumberToObject(o, "seconds", e->seconds);
     }
     ok = ok && (list = cJSON_AddArrayToObject(doc, "operators")) != NULL;
     for (size_t i = 0; ok && i < c->n_fixes; i++) {
@@ -75,7 +84,9 @@ static bool add_lists(cJSON *doc, const pq_corrections *c)
              (!f->weight.name || cJSON_AddStringToObject(o, "weight", f->weight.name)) &&
              (!f->bias.name || cJSON_AddStringToObject(o, "bias", f->bias.name)) &&
              cJSON_AddNumberToObject(o, "error_before", f->error_before) &&
-             cJSON_AddNumberToObject(o, "error", f->error);
+             cJSON_AddNumberToObject(o, "error_bias", f->error_bias) &&
+             cJSON_AddNumberToObject(o, "error", f->error) &&
+             cJSON_AddNumberToObject(o, "seconds", f->seconds);
     }
     return ok;
 }
@@ -167,6 +178,7 @@ static pq_status load_encoding(const source *s, pq_encoding *e, const cJSON *o)
     PQ_TRY(pq_json_string(s->ctx, &value, o, "value", "encodings"));
     PQ_TRY(pq_json_number(s->ctx, &e->error_before, o, "error_before", value));
     PQ_TRY(pq_json_number(s->ctx, &e->error, o, "error", value));
+    PQ_TRY(pq_json_number(s->ctx, &e->seconds, o, "seconds", value));
     PQ_TRY(take(s, &w, "encoding", value));
     PQ_TRY(pq_strdup(s->ctx, &e->value, value));
     st = unpack(s->ctx, e, &w);
@@ -177,13 +189,27 @@ out:
     return st;
 }
 
+static pq_status load_flat(pq_ctx *ctx, pq_equalized *f, const cJSON *o)
+{
+    const char *value;
+    pq_status st;
+    PQ_TRY(pq_json_string(ctx, &value, o, "value", "equalized"));
+    PQ_TRY(pq_json_number(ctx, &f->bits_before, o, "bits_before", value));
+    PQ_TRY(pq_json_number(ctx, &f->bits, o, "bits", value));
+    st = pq_strdup(ctx, &f->value, value);
+out:
+    return st;
+}
+
 static pq_status load_fix(const source *s, pq_fix *f, const cJSON *o)
 {
     const char *node, *name;
     pq_status st;
     PQ_TRY(pq_json_string(s->ctx, &node, o, "node", "operators"));
     PQ_TRY(pq_json_number(s->ctx, &f->error_before, o, "error_before", node));
+    PQ_TRY(pq_json_number(s->ctx, &f->error_bias, o, "error_bias", node));
     PQ_TRY(pq_json_number(s->ctx, &f->error, o, "error", node));
+    PQ_TRY(pq_json_number(s->ctx, &f->seconds, o, "seconds", node));
     PQ_TRY(pq_strdup(s->ctx, &f->node, node));
     if (cJSON_GetObjectItemCaseSensitive(o, "weight")) {
         PQ_TRY(pq_json_string(s->ctx, &name, o, "weight", node));
@@ -226,6 +252,9 @@ static pq_status load(pq_ctx *ctx, pq_corrections *c, const cJSON *doc, const ch
     PQ_TRY(
         pq_weights_load(ctx, &s.w, &s.n, cJSON_GetObjectItemCaseSensitive(doc, "weights"), path));
     PQ_TRY(load_equal(&s, c));
+    PQ_TRY(pq_json_array(ctx, &list, doc, "equalized", "corrections"));
+    PQ_TRY(pq_alloc(ctx, &c->flat, (size_t)cJSON_GetArraySize(list), sizeof *c->flat));
+    cJSON_ArrayForEach(o, list) PQ_TRY(load_flat(ctx, &c->flat[c->n_flat++], o));
     PQ_TRY(pq_json_array(ctx, &list, doc, "encodings", "corrections"));
     PQ_TRY(pq_alloc(ctx, &c->encoding, (size_t)cJSON_GetArraySize(list), sizeof *c->encoding));
     cJSON_ArrayForEach(o, list) PQ_TRY(load_encoding(&s, &c->encoding[c->n_encodings++], o));

@@ -72,18 +72,51 @@ static void write_text(pq_image *img, int x, int y, int scale, const char *text,
     }
 }
 
-/* Above the box, or inside it where there is no room; inside the picture if it fits. */
-static void label(pq_image *img, int x, int y, int scale, const char *text, colour back)
+typedef struct area {
+    int x, y, w, h;
+} area;
+
+/* Labels that stand in the picture so far. */
+typedef struct labels {
+    area *at;
+    size_t n;
+} labels;
+
+static bool is_free(const labels *l, area a)
 {
-    const int w = (text_length(text) * GLYPH_W + 1) * scale, h = GLYPH_H * scale;
+    for (size_t i = 0; i < l->n; i++)
+        if (a.x < l->at[i].x + l->at[i].w && l->at[i].x < a.x + a.w &&
+            a.y < l->at[i].y + l->at[i].h && l->at[i].y < a.y + a.h)
+            return false;
+    return true;
+}
+
+/* Above the box, else inside its top, else below it, else inside its bottom: the first place inside
+ * the picture where no label of a better box stands. Where there is none a label would only make
+ * two unreadable: the box stays without. */
+static bool find_place(area *out, const labels *l, const pq_image *img, int top, int bottom)
+{
+    const int y[4] = {top - out->h, top, bottom, bottom - out->h};
+    if (out->x + out->w > img->w) out->x = img->w - out->w;
+    if (out->x < 0) out->x = 0;
+    for (int i = 0; i < 4; i++) {
+        out->y = y[i];
+        if (out->y >= 0 && out->y + out->h <= img->h && is_free(l, *out)) return true;
+    }
+    out->y = top > 0 && top + out->h <= img->h ? top : 0; /* taller than the picture, or crowded */
+    return l->n == 0;
+}
+
+static void label(pq_image *img, labels *l, int x, int top, int bottom, int scale, const char *text,
+                  colour back)
+{
     const int light = 299 * back.c[0] + 587 * back.c[1] + 114 * back.c[2];
     const colour ink = light > 140000 ? (colour){{0, 0, 0}} : (colour){{255, 255, 255}};
-    y = y >= h ? y - h : y;
-    if (x + w > img->w) x = img->w - w;
-    if (x < 0) x = 0;
-    if (y < 0) y = 0;
-    fill(img, x, y, x + w, y + h, back);
-    write_text(img, x + scale, y + scale, scale, text, ink);
+    area a = {x, 0, (text_length(text) * GLYPH_W + 1) * scale, GLYPH_H * scale};
+    if (!find_place(&a, l, img, top, bottom)) return;
+    l->at[l->n++] = a;
+    fill(img, a.x, a.y, a.x + a.w, a.y + a.h, back);
+    write_text(img, a.x + scale, a.y + scale, scale, text, ink);
 }
 
 static int pixel(double v, int limit)
@@ -91,20 +124,28 @@ static int pixel(double v, int limit)
     return (int)lround(fmin(fmax(v, -1.0), (double)limit + 1));
 }
 
-static pq_status draw_one(pq_ctx *ctx, pq_image *img, const pq_detection *d, const char *name)
+static bool is_finite(const pq_detection *d)
+{
+    return isfinite(d->x) && isfinite(d->y) && isfinite(d->w) && isfinite(d->h);
+}
+
+static void draw_box(pq_image *img, const pq_detection *d)
+{
+    const int line = 1 + (img->w + img->h) / 600;
+    frame(img, pixel(d->x, img->w), pixel(d->y, img->h), pixel(d->x + d->w, img->w),
+          pixel(d->y + d->h, img->h), line, class_colour(d->cls < 0 ? 0 : d->cls));
+}
+
+static pq_status draw_label(pq_ctx *ctx, pq_image *img, labels *l, const pq_detection *d,
+                            const char *name)
 {
     char *text;
-    const int line = 1 + (img->w + img->h) / 600;
-    int scale = (img->w + img->h + 250) / 500;
-    if (!isfinite(d->x) || !isfinite(d->y) || !isfinite(d->w) || !isfinite(d->h)) return PQ_OK;
+    const int scale = (img->w + img->h + 250) / 500;
     pq_status st = name ? pq_asprintf(ctx, &text, "%.60s %.2f", name, d->score)
                         : pq_asprintf(ctx, &text, "%d %.2f", (int)d->cls, d->score);
     if (st != PQ_OK) return st;
-    if (scale < 1) scale = 1;
-    const colour col = class_colour(d->cls < 0 ? 0 : d->cls);
-    const int x0 = pixel(d->x, img->w), y0 = pixel(d->y, img->h);
-    frame(img, x0, y0, pixel(d->x + d->w, img->w), pixel(d->y + d->h, img->h), line, col);
-    label(img, x0, y0, scale, text, col);
+    label(img, l, pixel(d->x, img->w), pixel(d->y, img->h), pixel(d->y + d->h, img->h),
+          scale < 1 ? 1 : scale, text, class_colour(d->cls < 0 ? 0 : d->cls));
     pq_free(text);
     return PQ_OK;
 }
@@ -112,10 +153,17 @@ static pq_status draw_one(pq_ctx *ctx, pq_image *img, const pq_detection *d, con
 pq_status pq_draw(pq_ctx *ctx, pq_image *img, const pq_detection *d, size_t n,
                   const char *const *class_name, size_t n_names)
 {
-    for (size_t i = n; i-- > 0;) { /* best first in the list: on top in the picture */
+    labels l = {0};
+    pq_status st;
+    PQ_TRY(pq_alloc(ctx, &l.at, n, sizeof *l.at));
+    for (size_t i = n; i-- > 0;) /* best first in the list: on top in the picture */
+        if (is_finite(&d[i])) draw_box(img, &d[i]);
+    for (size_t i = 0; i < n; i++) {
         const bool named = class_name && d[i].cls >= 0 && (size_t)d[i].cls < n_names;
-        pq_status st = draw_one(ctx, img, &d[i], named ? class_name[d[i].cls] : NULL);
-        if (st != PQ_OK) return st;
+        if (is_finite(&d[i]))
+            PQ_TRY(draw_label(ctx, img, &l, &d[i], named ? class_name[d[i].cls] : NULL));
     }
-    return PQ_OK;
+out:
+    pq_free(l.at);
+    return st;
 }

@@ -6,6 +6,8 @@
 
 extern const pq_engine pq_engine_cpu;
 extern const pq_engine pq_engine_ref;
+/** Opens libpquant_cuda.so when it is first asked something (module.c). */
+extern const pq_engine pq_engine_cuda_module;
 /** Of libraries opened at run time. */
 extern const pq_engine pq_engine_onnxruntime;
 extern const pq_engine pq_engine_openvino;

@@ -16,6 +16,7 @@ typedef struct lowering {
         *inherits;          /* per value: unlisted, but stored on the grid of what it moves into */
     pq_node_id *fused_conv; /* per Add: the convolution it rides on, or PQ_NONE */
     bool *rides;            /* per conv: emitted at its Add */
+    pq_dtype half;          /* the 16-bit float type of this plan */
 } lowering;
 
 /* Operators that move or compare values only, or add them: cheap in bfloat16 and in int8. */
@@ -30,12 +31,23 @@ static bool is_light(pq_op op)
     }
 }
 
+/* One 16-bit type a plan: that of its base, else of the first node that has one. */
+static pq_dtype half_of(const lowering *l)
+{
+    pq_precision p = l->b.plan->base;
+    for (size_t i = 0; i < l->g->n_nodes && p != PQ_PREC_BF16 && p != PQ_PREC_FP16; i++)
+        if (!l->g->node[i].dead && l->b.precision[i] != PQ_PREC_INT8) p = l->b.precision[i];
+    return p == PQ_PREC_FP16 ? PQ_F16 : PQ_BF16;
+}
+
+/* float16 is a GPU's type, where everything runs in it; bfloat16 a CPU's, for what gains by it. */
 static pq_dtype real_dtype(const lowering *l, pq_node_id id)
 {
     const pq_node *n = &l->g->node[id];
     pq_precision p = l->b.precision[id];
     if (pq_op_is_weighted(n->op) && n->quant_index >= 0)
-        return p == PQ_PREC_BF16 ? PQ_BF16 : PQ_F32;
+        return p == PQ_PREC_BF16 ? PQ_BF16 : p == PQ_PREC_FP16 ? PQ_F16 : PQ_F32;
+    if (l->b.plan->base == PQ_PREC_FP16) return PQ_F16;
     return l->b.plan->base == PQ_PREC_BF16 && (is_light(n->op) || pq_node_moves(n)) ? PQ_BF16
                                                                                     : PQ_F32;
 }
@@ -59,8 +71,8 @@ static bool can_ride(const lowering *l, pq_node_id add, int operand)
     if (pq_graph_is_output(l->g, a->in[operand])) return false;
     if (pq_reads_quantized(&l->b, add, operand)) return false;
     /* The sum is formed in the accumulator of an INT8 or float convolution; a float one cannot
-     * write the int8 result. */
-    if (l->b.int8[add] && !l->b.int8[y->producer]) return false;
+     * write the int8 result, but on engines that run float16, which convert as they store. */
+    if (l->half != PQ_F16 && l->b.int8[add] && !l->b.int8[y->producer]) return false;
     return pq_graph_count_readers(l->g, a->in[operand]) == 1;
 }
 
@@ -99,7 +111,7 @@ static void find_wants(lowering *l)
                 l->inherits[v] = l->b.tensor[n->out[0]];
             else if (l->fused_conv[i] != PQ_NONE && g->value[v].producer == l->fused_conv[i])
                 continue; /* stays in the accumulator */
-            else if (real_dtype(l, (pq_node_id)i) == PQ_BF16)
+            else if (real_dtype(l, (pq_node_id)i) != PQ_F32)
                 l->real16[v] = true;
             else
                 l->real32[v] = true;
@@ -150,7 +162,7 @@ static pq_slot real_slot(const lowering *l, pq_value_id v, pq_dtype dtype)
     const pq_value *value = &l->g->value[v];
     return (pq_slot){.value = v,
                      .form = PQ_FORM_REAL,
-                     .dtype = value->dtype == PQ_F32 ? dtype : value->dtype,
+                     .dtype = value->dtype == PQ_F32 && !value->data ? dtype : value->dtype,
                      .shape = value->shape,
                      .constant = value->data != NULL};
 }
@@ -270,7 +282,7 @@ static pq_slot output_slot(const lowering *l, pq_node_id i, pq_value_id v, bool 
     const bool real = l->real32[v] || l->real16[v] || !t;
     if (int8_sum && !real) return quantized_slot(l, v, t);
     pq_dtype d = real_dtype(l, i);
-    if (d == PQ_BF16 && !l->real16[v] && !(t && !l->real32[v])) d = PQ_F32;
+    if (d != PQ_F32 && !l->real16[v] && !(t && !l->real32[v])) d = PQ_F32;
     return real_slot(l, v, d);
 }
 
@@ -321,15 +333,16 @@ static pq_status emit_node(lowering *l, pq_node_id i)
                  .residual = PQ_NONE,
                  .n_in = n->n_in,
                  .n_out = n->n_out,
-                 .precision = integers ? PQ_PREC_INT8
-                              : l->b.plan->base == PQ_PREC_BF16 && real_dtype(l, i) == PQ_BF16
-                                  ? PQ_PREC_BF16
-                                  : PQ_PREC_FP32};
+                 .precision = integers                     ? PQ_PREC_INT8
+                              : real_dtype(l, i) != PQ_F32 ? l->b.plan->base
+                                                           : PQ_PREC_FP32};
     PQ_TRY(add_step(l, &step, &t));
     for (int k = 0; k < n->n_in; k++) step->in[k] = in[k];
     for (int k = 0; k < n->n_out; k++) {
         pq_slot s = integers ? quantized_slot(l, n->out[k], l->b.tensor[n->out[k]])
                              : real_slot(l, n->out[k], real_dtype(l, i));
+        if (s.dtype == PQ_F16 && !l->real16[n->out[k]] && l->real32[n->out[k]])
+            s.dtype = PQ_F32; /* only wanted so */
         PQ_TRY(add_slot(l, &step->out[k], &s));
     }
 out:
@@ -414,6 +427,7 @@ pq_status pq_program_new(pq_ctx *ctx, pq_program **out, const pq_graph *g, const
     PQ_TRY(pq_alloc(ctx, &l.fused_conv, g->n_nodes, sizeof *l.fused_conv));
     PQ_TRY(pq_alloc(ctx, &l.rides, g->n_nodes, 1));
     PQ_TRY(take_weights(&l));
+    l.half = half_of(&l);
     if (fuse_sums)
         find_rides(&l);
     else

@@ -40,6 +40,10 @@ static pq_status check_opts(pq_onnx_writer *w, const pq_plan *plan, const pq_exp
     if (half_scales && w->opset < FP16_SCALES_OPSET)
         return pq_fail(w->ctx, PQ_E_INVALID, "opset %d, expected at least %d for int8 in fp16",
                        w->opset, FP16_SCALES_OPSET);
+    if (half_scales && w->target == PQ_TARGET_ONNXRUNTIME)
+        pq_log(w->ctx, PQ_LOG_WARN, "export",
+               "int8 in fp16: ONNX Runtime rounds biases by float16 scales that vanish, unless its "
+               "optimiser WeightBiasQuantization is disabled");
     for (size_t i = 0; w->target == PQ_TARGET_TENSORRT && i < plan->n_tensors; i++)
         if (plan->tensor[i].dtype != PQ_S8 || plan->tensor[i].zero_point != 0)
             return pq_fail(w->ctx, PQ_E_INVALID,

@@ -119,66 +119,96 @@ void pq_page_accuracy(pq_page *p, const cJSON *doc)
 
 /* ---- shift of scores ---- */
 
-static void histogram(pq_page *p, const cJSON *bins)
+/* Bars around 0, at most MOST_BARS a side, each of so many of the document's fine bins. */
+enum { MOST_BARS = 16 };
+
+typedef struct bars {
+    double n[2 * MOST_BARS + 1], total;
+    double width; /* of one bar, in score */
+    int reach;    /* bars on each side of the middle one */
+} bars;
+
+static bars gather(const cJSON *bins)
 {
-    enum { W = 540, H = 220, LEFT = 46, BOTTOM = 180 };
-    const int n = cJSON_GetArraySize(bins);
-    double most = 0, total = 0;
+    bars out = {.reach = 1};
     const cJSON *v;
-    int i = 0, reach = 1; /* bins on each side of the middle that hold something */
+    const int n = cJSON_GetArraySize(bins);
+    int i = 0, far = 1;
     cJSON_ArrayForEach(v, bins)
     {
-        most = fmax(most, v->valuedouble);
-        total += v->valuedouble;
-        if (v->valuedouble > 0) reach = (int)fmax(reach, abs(i - n / 2));
+        if (v->valuedouble > 0 && abs(i - n / 2) > far) far = abs(i - n / 2);
         i++;
     }
-    const double width = 2.0 / n, x_most = (reach + 0.5) * width;
-    const double pitch = (W - LEFT - 14.0) / (2 * reach + 1);
-    const pq_axis y = pq_axis_make(0, most, BOTTOM, 16, 4);
-    pq_page_chart(p, W, H, "narrow", "Histogram of the shift of scores of boxes found by both");
-    pq_page_y_grid(p, &y, LEFT, W - 14, false);
+    int group = 1; /* odd, so that the middle bar has 0 in its middle */
+    while ((far + group / 2) / group > MOST_BARS) group += 2;
+    out.reach = (far + group / 2) / group;
+    out.width = 2.0 / n * group;
     i = 0;
     cJSON_ArrayForEach(v, bins)
     {
-        const int at = i++ - n / 2 + reach;
-        if (at < 0 || at > 2 * reach) continue;
-        const double top = pq_axis_at(&y, v->valuedouble), x = LEFT + at * pitch;
+        const int at = i++ - n / 2, bar = (abs(at) + group / 2) / group;
+        if (bar > out.reach) continue;
+        out.n[MOST_BARS + (at < 0 ? -bar : bar)] += v->valuedouble;
+        out.total += v->valuedouble;
+    }
+    return out;
+}
+
+static void bar_range(pq_page *p, const bars *b, int k)
+{
+    pq_page_number(p, (k - 0.5) * b->width, 3, true);
+    pq_page_raw(p, " to ");
+    pq_page_number(p, (k + 0.5) * b->width, 3, true);
+}
+
+static void histogram(pq_page *p, const bars *b)
+{
+    enum { W = 560, H = 220, LEFT = 46, BOTTOM = 180 };
+    const double pitch = (W - LEFT - 14.0) / (2 * b->reach + 1);
+    double most = 0;
+    for (int k = -b->reach; k <= b->reach; k++) most = fmax(most, b->n[MOST_BARS + k]);
+    const double end = (b->reach + 0.5) * b->width;
+    const pq_axis y = pq_axis_make(0, most, BOTTOM, 16, 4);
+    const pq_axis x = {
+        -end, end, LEFT, W - 14, end > 0.4 ? 0.2 : end > 0.2 ? 0.1 : end > 0.1 ? 0.05 : 0.02, 2};
+    pq_page_chart(p, W, H, "narrow", "Histogram of the shift of scores of boxes found by both");
+    pq_page_x_grid(p, &x, 16, BOTTOM);
+    pq_page_y_grid(p, &y, LEFT, W - 14, false);
+    for (int k = -b->reach; k <= b->reach; k++) {
+        const double n = b->n[MOST_BARS + k], left = LEFT + (k + b->reach) * pitch;
+        const double top = pq_axis_at(&y, n);
         pq_page_f(
             p,
             "<rect class=\"b8\" x=\"%.1f\" y=\"%.1f\" width=\"%.1f\" height=\"%.1f\"/><rect "
             "data-mark class=\"hit\" x=\"%.1f\" y=\"16\" width=\"%.1f\" height=\"%d\"><title>",
-            x + 1, top, pitch - 2, BOTTOM - top, x, pitch, BOTTOM - 16);
-        pq_page_number(p, (at - reach - 0.5) * width, 2, true);
-        pq_page_raw(p, " to ");
-        pq_page_number(p, (at - reach + 0.5) * width, 2, true);
-        pq_page_f(p, "\n%.0f boxes, %.1f %%</title></rect>\n", v->valuedouble,
-                  100 * v->valuedouble / fmax(total, 1));
+            left + 0.5, top, pitch - 1, BOTTOM - top, left, pitch, BOTTOM - 16);
+        bar_range(p, b, k);
+        pq_page_f(p, "\n%.0f boxes, %.1f %%</title></rect>\n", n, 100 * n / fmax(b->total, 1));
     }
-    for (i = -1; i <= 1; i++) {
-        pq_page_f(p, "<text x=\"%.1f\" y=\"%d\" text-anchor=\"%s\">",
-                  i == 0  ? (LEFT + W - 14) / 2.0
-                  : i < 0 ? LEFT
-                          : W - 14.0,
-                  BOTTOM + 16,
-                  i == 0  ? "middle"
-                  : i < 0 ? "start"
-                          : "end");
-        pq_page_number(p, i * x_most, 2, i != 0);
-        pq_page_raw(p, "</text>");
-    }
-    pq_page_f(p,
-              "<text x=\"%d\" y=\"%d\" text-anchor=\"middle\">score after less score "
-              "before</text>\n",
-              (LEFT + W) / 2, H - 6);
+    pq_page_f(
+        p, "<text x=\"%d\" y=\"%d\" text-anchor=\"middle\">score after less score before</text>\n",
+        (LEFT + W) / 2, H - 6);
     pq_page_chart_end(p, NULL);
+}
+
+static void shift_table(pq_page *p, const bars *b)
+{
+    static const char *const head[] = {"Shift of the score", "#Boxes", NULL};
+    pq_page_table(p, "Table of the shifts", head);
+    for (int k = -b->reach; k <= b->reach; k++) {
+        if (!(b->n[MOST_BARS + k] > 0)) continue;
+        pq_page_raw(p, "<tr><td>");
+        bar_range(p, b, k);
+        pq_page_raw(p, "</td>");
+        pq_page_cell(p, b->n[MOST_BARS + k], 0, false);
+        pq_page_raw(p, "</tr>\n");
+    }
+    pq_page_table_end(p);
 }
 
 void pq_page_shift(pq_page *p, const cJSON *doc)
 {
-    const cJSON *d = pq_field(doc, "detections"), *bins = pq_field_list(d, "shift_histogram"), *v;
-    static const char *const head[] = {"Shift", "#Boxes", NULL};
-    int i = 0;
+    const cJSON *d = pq_field(doc, "detections"), *bins = pq_field_list(d, "shift_histogram");
     if (!d) return;
     const double before = pq_field_number(d, "before");
     pq_page_section(p, "detections", "Boxes that came, went and shifted");
@@ -194,22 +224,9 @@ void pq_page_shift(pq_page *p, const cJSON *doc)
         pq_page_number(p, pq_field_number(d, "shift_mean"), 3, true);
         pq_page_f(p, " on average, by %.3f in size.</p>\n",
                   pq_field_number(d, "shift_mean_absolute"));
-        histogram(p, bins);
-        const double width = 2.0 / cJSON_GetArraySize(bins);
-        pq_page_table(p, "Table of the shifts", head);
-        cJSON_ArrayForEach(v, bins)
-        {
-            const double from = -1 + i++ * width;
-            if (!(v->valuedouble > 0)) continue;
-            pq_page_raw(p, "<tr><td>");
-            pq_page_number(p, from, 2, true);
-            pq_page_raw(p, " to ");
-            pq_page_number(p, from + width, 2, true);
-            pq_page_raw(p, "</td>");
-            pq_page_cell(p, v->valuedouble, 0, false);
-            pq_page_raw(p, "</tr>");
-        }
-        pq_page_table_end(p);
+        const bars b = gather(bins);
+        histogram(p, &b);
+        shift_table(p, &b);
     } else
         pq_page_raw(p, "</p>\n");
     pq_page_raw(p, "</section>\n");

@@ -9,7 +9,7 @@
 
 /* A box is shown to people from this score on; two boxes are the same find from this IoU on. */
 static const double shown = 0.3, same_place = 0.5;
-enum { BINS = 41, MOST_BOXES = 40, PICTURE_SIDE = 480, PICTURE_QUALITY = 72 };
+enum { BINS = 201, MOST_BOXES = 40, PICTURE_SIDE = 480, PICTURE_QUALITY = 72 };
 
 typedef struct found {
     const pq_detection *d;
@@ -284,10 +284,12 @@ static bool add_sizes(cJSON *doc, const pq_figures *before, const pq_figures *af
     return list != NULL;
 }
 
-/* Where the run did not say how sure the partial plan's loss is. */
+/* Where the run did not say how sure the partial plan's loss is, and it is the loss found here: an
+ * interval around another figure would mislead. */
 static pq_status add_interval(pq_ctx *ctx, cJSON *doc, const pq_eval_matches *before,
                               const pq_eval_matches *after)
 {
+    static const double same = 5e-4; /* AP; other processors may round otherwise */
     cJSON *row;
     pq_difference d;
     cJSON_ArrayForEach(row, cJSON_GetObjectItemCaseSensitive(doc, "precisions"))
@@ -296,6 +298,7 @@ static pq_status add_interval(pq_ctx *ctx, cJSON *doc, const pq_eval_matches *be
         if (!name || strcmp(name, "partial") != 0 || pq_field(row, "drop_low")) continue;
         pq_status st = pq_eval_difference(ctx, &d, before, after, 0, 1);
         if (st != PQ_OK) return st;
+        if (!(fabs(d.value - pq_field_number(row, "drop")) < same)) continue;
         if (!pq_put_number(row, "drop_low", d.low) || !pq_put_number(row, "drop_high", d.high))
             return pq_json_check(ctx, NULL);
     }

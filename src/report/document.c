@@ -53,31 +53,37 @@ static bool add_row(cJSON *list, const char *name, const cJSON *p, const cJSON *
            pq_put_copy(o, "figures", figures);
 }
 
-static bool is_known(const char *name)
+/* The name that "precisions" has for a row of either list. */
+static const char *plain_name(const char *name)
 {
-    for (int i = 0; i < 3; i++)
-        if (strcmp(name, row_name[i][0]) == 0 || strcmp(name, row_name[i][1]) == 0) return true;
-    return false;
+    for (int i = 0; name && i < 3; i++)
+        if (strcmp(name, row_name[i][1]) == 0) return row_name[i][0];
+    return name;
 }
 
+static const cJSON *find_row(const cJSON *list, const char *name)
+{
+    const cJSON *v;
+    cJSON_ArrayForEach(v, list)
+    {
+        const char *own = plain_name(pq_field_text(v, "name"));
+        if (own && strcmp(own, name) == 0) return v;
+    }
+    return NULL;
+}
+
+/* In the order of "precisions", then what "results" alone has. */
 static bool add_rows(cJSON *doc, const cJSON *run)
 {
     const cJSON *p = pq_field(run, "precisions"), *r = pq_field(run, "results"), *v;
     const cJSON *const lists[2] = {p, r};
     cJSON *list = cJSON_AddArrayToObject(doc, "precisions");
     bool ok = list != NULL;
-    for (int i = 0; ok && i < 3; i++) {
-        const cJSON *a = pq_field_find(p, "name", row_name[i][0]);
-        const cJSON *b = pq_field_find(r, "name", row_name[i][1]);
-        const cJSON *base = pq_field_find(list, "name", row_name[0][0]);
-        if (a || b) ok = add_row(list, row_name[i][0], a, b, base);
-    }
-    for (int k = 0; k < 2; k++) /* others as they come */
-        cJSON_ArrayForEach(v, lists[k])
+    for (int k = 0; k < 2; k++) cJSON_ArrayForEach(v, lists[k])
         {
-            const char *name = pq_field_text(v, "name");
-            if (!ok || !name || is_known(name) || pq_field_find(list, "name", name)) continue;
-            ok = add_row(list, name, k == 0 ? v : NULL, k == 1 ? v : NULL,
+            const char *name = plain_name(pq_field_text(v, "name"));
+            if (!ok || !name || pq_field_find(list, "name", name)) continue;
+            ok = add_row(list, name, find_row(p, name), find_row(r, name),
                          pq_field_find(list, "name", row_name[0][0]));
         }
     return ok;
@@ -86,7 +92,7 @@ static bool add_rows(cJSON *doc, const cJSON *run)
 static bool add_operators(cJSON *doc, const pq_run_files *f)
 {
     static const char *const numbers[] = {"AP_quantized", "AP_reverted", "damage", "damage_low",
-                                          "damage_high",  "ms_saved",    "macs"};
+                                          "damage_high",  "ms_saved",    "unit",   "macs"};
     static const char *const texts[] = {"advice", "kind"};
     const cJSON *v, *from = pq_field_list(f->run, "operators");
     const cJSON *fixes = pq_field_list(f->corrections, "operators");
@@ -164,12 +170,14 @@ static bool add_run(cJSON *doc, const pq_run_files *f, const char *folder)
 
 static pq_status build(pq_ctx *ctx, cJSON *doc, const pq_run_files *f, const char *folder)
 {
-    const cJSON *audit = pq_field(f->run, "audit");
+    const cJSON *audit = pq_field(f->run, "audit"), *model = pq_field(f->run, "latency_model");
+    if (!cJSON_IsObject(model)) model = NULL;
     const bool ok =
         cJSON_AddNumberToObject(doc, "pquant_report", 1) &&
         cJSON_AddStringToObject(doc, "metric", pq_field(f->run, "score") ? "signal" : "mAP") &&
         add_run(doc, f, folder) && add_rows(doc, f->run) &&
-        pq_put_copy(doc, "front", pq_field_list(f->run, "front")) && add_operators(doc, f) &&
+        pq_put_copy(doc, "front", pq_field_list(f->run, "front")) &&
+        pq_put_copy(doc, "latency_model", model) && add_operators(doc, f) &&
         add_verdict(doc, f->run) && add_corrections(doc, f) &&
         pq_put_copy(doc, "audit", cJSON_IsObject(audit) ? audit : NULL) &&
         cJSON_AddArrayToObject(doc, "missing");

@@ -3,7 +3,7 @@
 
 #include "report/charts.h"
 
-enum { FRONT_W = 680, FRONT_H = 390, MOST_POINTS = 3000 };
+enum { FRONT_W = 680, FRONT_H = 390, FRONT_TOP = 36, MOST_POINTS = 3000 };
 
 /* What lies far below the interesting part is drawn at the lower edge: a network that loses 13
  * points in INT8 must not flatten the tenths that the choice is about. */
@@ -184,25 +184,49 @@ static void front_table(pq_page *p, const cJSON *doc)
     pq_page_table_end(p);
 }
 
+static bool any_predicted(const cJSON *doc)
+{
+    const cJSON *v;
+    cJSON_ArrayForEach(v, pq_field(doc, "front")) if (pq_field_true(v, "predicted")) return true;
+    return false;
+}
+
+/* How far predicted times can be trusted. */
+static void latency_note(pq_page *p, const cJSON *m)
+{
+    const double plans = pq_field_number(m, "plans"), error = pq_field_number(m, "median_error");
+    if (!(plans > 0) || !isfinite(error)) return;
+    pq_page_f(
+        p,
+        "<p class=\"note\">Times were searched with a model of latency, fitted to %.0f measured "
+        "plans: off by %.1f&nbsp;%% (median) on plans that it had not seen",
+        plans, 100 * error);
+    if (pq_field_number(m, "error_95") > 0)
+        pq_page_f(p, ", by %.1f&nbsp;%% at most in 95 of 100",
+                  100 * pq_field_number(m, "error_95"));
+    pq_page_raw(p, ".</p>\n");
+}
+
 void pq_page_front(pq_page *p, const cJSON *doc)
 {
     double xs[2], ys[2];
     if (!front_limits(doc, xs, ys)) return;
     const double room = 0.06 * (xs[1] - xs[0]) + 0.01 * xs[1];
     const pq_axis x = pq_axis_make(fmax(0, xs[0] - room), xs[1] + room, 62, FRONT_W - 16, 7);
-    const pq_axis y = pq_axis_make(lower_edge(doc, ys[0]), ys[1], FRONT_H - 48, 22, 6);
+    const pq_axis y = pq_axis_make(lower_edge(doc, ys[0]), ys[1], FRONT_H - 48, FRONT_TOP, 6);
     const double budget = pq_field_number(pq_field(doc, "run"), "max_drop");
     const double latency = pq_field_number(pq_field(doc, "run"), "max_latency_ms");
     pq_page_section(p, "front", "Accuracy against latency");
     pq_page_f(p,
               "<p>Each point is an assignment of precisions. Up is more accurate, left is faster; "
               "whiskers are 95&nbsp;%% intervals.%s</p>\n",
-              pq_field_list(doc, "front")
+              any_predicted(doc)
                   ? " Hollow points are predicted, filled ones measured on the engine."
                   : "");
+    latency_note(p, pq_field(doc, "latency_model"));
     pq_page_chart(p, FRONT_W, FRONT_H, "narrow",
                   "Scatter plot of accuracy against latency; the figures are in the tables");
-    pq_page_x_grid(p, &x, 22, FRONT_H - 48);
+    pq_page_x_grid(p, &x, FRONT_TOP, FRONT_H - 48);
     pq_page_y_grid(p, &y, 62, FRONT_W - 16, true);
     pq_page_f(p,
               "<text x=\"%d\" y=\"%d\" text-anchor=\"middle\">latency, ms</text>"
@@ -216,7 +240,7 @@ void pq_page_front(pq_page *p, const cJSON *doc)
                   at, FRONT_W - 16, at + 15);
     }
     if (latency >= x.lo && latency <= x.hi)
-        pq_page_f(p, "<path class=\"budget\" d=\"M%.1f 22V%d\"/>\n", pq_axis_at(&x, latency),
+        pq_page_f(p, "<path class=\"budget\" d=\"M%.1f 36V%d\"/>\n", pq_axis_at(&x, latency),
                   FRONT_H - 48);
     front_points(p, doc, &x, &y);
     front_rows(p, doc, &x, &y);

@@ -7,16 +7,23 @@ enum { SENS_W = 960, SENS_LEFT = 58, SENS_RIGHT = 10 };
 
 typedef struct panel {
     const char *key, *title;
-    const char *kind; /* of operators that it shows; NULL: any */
     double factor;
     double y, h; /* top and height */
 } panel;
 
-static bool stands_in(const cJSON *op, const panel *q)
+/* What no operator can cost: the mark of one that cannot run in INT8 at all. */
+static const double impossible = 1e5;
+
+static double value_of(const cJSON *op, const char *key)
+{
+    const double v = pq_field_number(op, key);
+    return fabs(v) < impossible ? v : (double)NAN;
+}
+
+static bool is_estimate(const cJSON *op)
 {
     const char *kind = pq_field_text(op, "kind");
-    if (!q->kind) return isfinite(pq_field_number(op, q->key));
-    return isfinite(pq_field_number(op, q->key)) && strcmp(kind ? kind : "map", q->kind) == 0;
+    return kind && strcmp(kind, "proxy") == 0;
 }
 
 static bool is_kept(const cJSON *op)
@@ -27,14 +34,11 @@ static bool is_kept(const cJSON *op)
 
 static void draw_panel(pq_page *p, const cJSON *ops, const panel *q, double pitch)
 {
+    const bool damage = strcmp(q->key, "damage") == 0;
     double lo = 0, hi = 0;
     const cJSON *op;
     int i = 0;
-    cJSON_ArrayForEach(op, ops)
-    {
-        if (!stands_in(op, q)) continue;
-        pq_widen(&lo, &hi, q->factor * pq_field_number(op, q->key));
-    }
+    cJSON_ArrayForEach(op, ops) { pq_widen(&lo, &hi, q->factor * value_of(op, q->key)); }
     const pq_axis y = pq_axis_make(lo, hi, q->y + q->h, q->y + 18, q->h > 120 ? 5 : 3);
     pq_page_y_grid(p, &y, SENS_LEFT, SENS_W - SENS_RIGHT, false);
     pq_page_f(p, "<text class=\"lab\" x=\"4\" y=\"%.1f\">%s</text>\n", q->y + 6, q->title);
@@ -42,15 +46,18 @@ static void draw_panel(pq_page *p, const cJSON *ops, const panel *q, double pitc
     cJSON_ArrayForEach(op, ops)
     {
         const double x = SENS_LEFT + (i++ + 0.5) * pitch;
-        if (!stands_in(op, q)) continue;
-        const double v = pq_axis_at(&y, q->factor * pq_field_number(op, q->key));
+        const double value = value_of(op, q->key);
+        if (!isfinite(value)) continue;
+        const double v = pq_axis_at(&y, q->factor * value);
         const double low = q->factor * pq_field_number(op, "damage_low");
         const double high = q->factor * pq_field_number(op, "damage_high");
         pq_page_f(p, "<rect class=\"%s%s\" x=\"%.2f\" y=\"%.2f\" width=\"%.2f\" height=\"%.2f\"/>",
-                  is_kept(op) ? "bf" : "b8", pq_field_true(op, "noise") ? " faint" : "", x - w / 2,
-                  fmin(v, zero), w, fmax(fabs(v - zero), 0.6));
-        if (strcmp(q->key, "damage") == 0 && isfinite(low) && isfinite(high) &&
-            !pq_field_true(op, "noise"))
+                  is_kept(op) ? "bf" : "b8",
+                  damage && is_estimate(op)              ? " estimate"
+                  : damage && pq_field_true(op, "noise") ? " faint"
+                                                         : "",
+                  x - w / 2, fmin(v, zero), w, fmax(fabs(v - zero), 0.6));
+        if (damage && isfinite(low) && isfinite(high) && !pq_field_true(op, "noise"))
             pq_page_f(p, "<path class=\"whisker\" d=\"M%.2f %.2fV%.2f\"/>", x,
                       fmin(fmax(pq_axis_at(&y, low), q->y + 12), q->y + q->h),
                       fmin(fmax(pq_axis_at(&y, high), q->y + 12), q->y + q->h));
@@ -69,15 +76,26 @@ static void shape_text(pq_page *p, const cJSON *shape)
     }
 }
 
-static void interval_text(pq_page *p, const cJSON *op, double factor, int decimals)
+static void interval_text(pq_page *p, const cJSON *op)
 {
     const double low = pq_field_number(op, "damage_low"), high = pq_field_number(op, "damage_high");
     if (!isfinite(low) || !isfinite(high)) return;
     pq_page_raw(p, " [");
-    pq_page_number(p, factor * low, decimals, true);
+    pq_page_number(p, 100 * low, 2, true);
     pq_page_raw(p, ", ");
-    pq_page_number(p, factor * high, decimals, true);
+    pq_page_number(p, 100 * high, 2, true);
     pq_page_raw(p, "]");
+}
+
+/* How many others change precision with it, and so have the same figures. */
+static int companions(const cJSON *ops, const cJSON *op)
+{
+    const double unit = pq_field_number(op, "unit");
+    const cJSON *v;
+    int n = 0;
+    if (!isfinite(unit)) return 0;
+    cJSON_ArrayForEach(v, ops) n += v != op && pq_field_number(v, "unit") == unit;
+    return n;
 }
 
 /* Everything about one operator over the whole height: what hovering and the arrow keys show. */
@@ -87,9 +105,8 @@ static void hit_areas(pq_page *p, const cJSON *doc, double pitch, double height)
     int i = 0;
     cJSON_ArrayForEach(op, pq_field(doc, "operators"))
     {
-        const char *kind = pq_field_text(op, "kind");
-        const bool proxy = kind && strcmp(kind, "proxy") == 0;
-        const double damage = pq_field_number(op, "damage"), ms = pq_field_number(op, "ms_saved");
+        const double damage = value_of(op, "damage"), ms = value_of(op, "ms_saved");
+        const int others = companions(pq_field(doc, "operators"), op);
         pq_page_f(p,
                   "<rect data-mark class=\"hit\" x=\"%.2f\" y=\"0\" width=\"%.2f\" "
                   "height=\"%.1f\"><title>",
@@ -103,10 +120,10 @@ static void hit_areas(pq_page *p, const cJSON *doc, double pitch, double height)
         pq_page_raw(p, ", ");
         pq_page_text(p, pq_field_text(op, "precision"));
         if (isfinite(damage)) {
-            pq_page_raw(p, proxy ? "\nproxy of damage: " : "\ndamage: ");
-            pq_page_number(p, proxy ? damage : 100 * damage, proxy ? 4 : 2, true);
-            interval_text(p, op, proxy ? 1 : 100, proxy ? 4 : 2);
-            if (!proxy) pq_page_raw(p, " points");
+            pq_page_raw(p, is_estimate(op) ? "\nestimated damage: " : "\ndamage: ");
+            pq_page_number(p, 100 * damage, 2, true);
+            interval_text(p, op);
+            pq_page_raw(p, " points");
             if (pq_field_true(op, "noise")) pq_page_raw(p, ", inside the noise");
         }
         if (isfinite(ms)) {
@@ -114,6 +131,7 @@ static void hit_areas(pq_page *p, const cJSON *doc, double pitch, double height)
             pq_page_number(p, 1000 * ms, 0, true);
             pq_page_raw(p, " \xc2\xb5s");
         }
+        if (others) pq_page_f(p, "\ntogether with %d others that share its scale", others);
         if (pq_field_text(op, "advice")) {
             pq_page_raw(p, "\n");
             pq_page_text(p, pq_field_text(op, "advice"));
@@ -126,16 +144,14 @@ static void hit_areas(pq_page *p, const cJSON *doc, double pitch, double height)
 static void sensitivity_table(pq_page *p, const cJSON *doc)
 {
     static const char *const head[] = {
-        "#",     "Operator", "Type", "Output", "Precision", "#Damage, points", "#Saved, \xc2\xb5s",
+        "##",    "Operator", "Type", "Output", "Precision", "#Damage, points", "#Saved, \xc2\xb5s",
         "#MMAC", "Advice",   NULL};
     const cJSON *op;
     int i = 0;
     pq_page_table(p, "Table of all operators", head);
     cJSON_ArrayForEach(op, pq_field(doc, "operators"))
     {
-        const char *kind = pq_field_text(op, "kind");
-        const bool proxy = kind && strcmp(kind, "proxy") == 0;
-        pq_page_f(p, "<tr><td>%d</td><td class=\"name\">", i++);
+        pq_page_f(p, "<tr><td class=\"n\">%d</td><td class=\"name\">", i++);
         pq_page_text(p, pq_field_text(op, "name"));
         pq_page_raw(p, "</td><td>");
         pq_page_text(p, pq_field_text(op, "type"));
@@ -144,11 +160,11 @@ static void sensitivity_table(pq_page *p, const cJSON *doc)
         pq_page_f(p, "</td><td class=\"%s\">", is_kept(op) ? "float" : "int8");
         pq_page_text(p, pq_field_text(op, "precision"));
         pq_page_raw(p, "</td><td class=\"n\">");
-        pq_page_number(p, (proxy ? 1 : 100) * pq_field_number(op, "damage"), proxy ? 4 : 2, true);
-        interval_text(p, op, proxy ? 1 : 100, proxy ? 4 : 2);
-        if (proxy) pq_page_raw(p, " (proxy)");
+        pq_page_number(p, 100 * value_of(op, "damage"), 2, true);
+        interval_text(p, op);
+        if (is_estimate(op)) pq_page_raw(p, " <small>estimate</small>");
         pq_page_raw(p, "</td>");
-        pq_page_cell(p, 1000 * pq_field_number(op, "ms_saved"), 0, true);
+        pq_page_cell(p, 1000 * value_of(op, "ms_saved"), 0, true);
         pq_page_cell(p, pq_field_number(op, "macs") / 1e6, 2, false);
         pq_page_raw(p, "<td>");
         pq_page_text(p, pq_field_text(op, "advice"));
@@ -157,10 +173,10 @@ static void sensitivity_table(pq_page *p, const cJSON *doc)
     pq_page_table_end(p);
 }
 
-static bool any_in(const cJSON *ops, const panel *q)
+static bool any_has(const cJSON *ops, const char *key)
 {
     const cJSON *op;
-    cJSON_ArrayForEach(op, ops) if (stands_in(op, q)) return true;
+    cJSON_ArrayForEach(op, ops) if (isfinite(value_of(op, key))) return true;
     return false;
 }
 
@@ -173,19 +189,43 @@ static void operator_ticks(pq_page *p, int n, double pitch, double y)
     pq_page_raw(p, "\n");
 }
 
+static void key(pq_page *p, const char *class_name, const char *text)
+{
+    pq_page_f(p,
+              "<li><svg viewBox=\"0 0 14 14\" aria-hidden=\"true\"><rect class=\"%s\" x=\"1\" "
+              "y=\"1\" width=\"12\" height=\"12\"/></svg>%s</li>",
+              class_name, text);
+}
+
+static void legend(pq_page *p, const cJSON *ops)
+{
+    bool noise = false, estimate = false;
+    const cJSON *op;
+    cJSON_ArrayForEach(op, ops)
+    {
+        noise |= pq_field_true(op, "noise");
+        estimate |= is_estimate(op);
+    }
+    pq_page_raw(p, "<ul class=\"legend\">");
+    key(p, "b8", "INT8");
+    key(p, "bf", "kept in full precision");
+    if (noise) key(p, "b8 faint", "inside the noise");
+    if (estimate) key(p, "b8 estimate", "estimated from the error of the outputs, AP not measured");
+    pq_page_raw(p, "</ul>\n");
+}
+
 void pq_page_sensitivity(pq_page *p, const cJSON *doc)
 {
     panel all[] = {
-        {"damage", "damage when quantized, points", "map", 100, 14, 210},
-        {"damage", "proxy of damage, from the outputs' error", "proxy", 1, 14, 120},
-        {"ms_saved", "saved by INT8, \xc2\xb5s", NULL, 1000, 14, 100},
+        {"damage", "damage when quantized, points", 100, 14, 210},
+        {"ms_saved", "saved by INT8, \xc2\xb5s", 1000, 14, 100},
     };
     const cJSON *ops = pq_field_list(doc, "operators");
     const int n = cJSON_GetArraySize(ops);
     double bottom = 0;
-    if (!ops || (!any_in(ops, &all[0]) && !any_in(ops, &all[1]))) return;
-    for (int i = 0; i < 3; i++) {
-        if (!any_in(ops, &all[i])) continue;
+    if (!ops || !any_has(ops, "damage")) return;
+    for (int i = 0; i < 2; i++) {
+        if (!any_has(ops, all[i].key)) continue;
         all[i].y = bottom + 14;
         bottom = all[i].y + all[i].h + 8;
     }
@@ -198,21 +238,14 @@ void pq_page_sensitivity(pq_page *p, const cJSON *doc)
     pq_page_chart(p, SENS_W, (int)bottom + 36, "",
                   "Bar chart of the damage of each operator in network order; the figures are in "
                   "the table");
-    for (int i = 0; i < 3; i++)
-        if (any_in(ops, &all[i])) draw_panel(p, ops, &all[i], pitch);
+    for (int i = 0; i < 2; i++)
+        if (any_has(ops, all[i].key)) draw_panel(p, ops, &all[i], pitch);
     operator_ticks(p, n, pitch, bottom + 12);
     pq_page_f(p, "<text x=\"%d\" y=\"%.0f\" text-anchor=\"middle\">operator</text>\n",
               (SENS_W + SENS_LEFT) / 2, bottom + 30);
     hit_areas(p, doc, pitch, bottom);
     pq_page_chart_end(p, NULL);
-    pq_page_raw(p,
-                "<ul class=\"legend\"><li><svg viewBox=\"0 0 14 14\" aria-hidden=\"true\"><rect "
-                "class=\"b8\" width=\"14\" height=\"14\"/></svg>INT8</li><li><svg viewBox=\"0 0 14 "
-                "14\" aria-hidden=\"true\"><rect class=\"bf\" width=\"14\" "
-                "height=\"14\"/></svg>kept in full precision</li>");
-    if (pq_field_find(ops, "kind", "map") || strstr(pq_report_metric(doc), "mAP"))
-        pq_page_raw(p, "<li>pale: inside the noise</li>");
-    pq_page_raw(p, "</ul>\n");
+    legend(p, ops);
     sensitivity_table(p, doc);
     pq_page_raw(p, "</section>\n");
 }

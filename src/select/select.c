@@ -176,7 +176,7 @@ static size_t list_changes(search *s, change *list)
  * them one by one. The list rises in damage, so it ends where nothing held for a while. */
 static pq_status give_back(pq_ctx *ctx, search *s)
 {
-    enum { MOST_FAILED = 8 };
+    enum { MOST_FAILED = 24 };
     change *list = NULL;
     pq_status st;
     bool any = true;
@@ -197,6 +197,65 @@ static pq_status give_back(pq_ctx *ctx, search *s)
             any = any || held;
         }
     }
+out:
+    pq_free(list);
+    return st;
+}
+
+/* Units that full precision should help most for its time, first. */
+static size_t list_helpers(search *s, change *list)
+{
+    const pq_problem *p = &s->model->problem;
+    size_t n = 0;
+    const double ms = pq_problem_ms(p, s->x), damage = pq_problem_damage(p, s->x);
+    for (size_t u = 0; u < p->n_units; u++) {
+        const uint8_t old = s->x[u];
+        if (s->s->units.fixed[u]) continue;
+        s->x[u] = PQ_LABEL_FULL;
+        const double more = pq_problem_ms(p, s->x) - ms;
+        /* A unit that costs no time still has its share of what the model does not know. */
+        list[n++] =
+            (change){u, (pq_problem_damage(p, s->x) - damage) / (fmax(more, 0) + 0.002 * ms)};
+        s->x[u] = old;
+    }
+    qsort(list, n, sizeof *list, least_first);
+    return n;
+}
+
+/* The other way: from all-INT8 on, a unit stays in full precision where that was measured to help.
+ * Damage does not add up, and where it is spread over many units a few that were measured together
+ * do better than the many that the sum asks for. It ends where the plan holds or is slower than the
+ * one that the front gave. */
+static pq_status ascend(pq_ctx *ctx, search *s)
+{
+    enum { MOST_TRIED = 48 };
+    const pq_problem *p = &s->model->problem;
+    change *list = NULL;
+    double drop = s->s->int8.drop;
+    const double best_ms = pq_problem_ms(p, s->best);
+    pq_status st;
+    PQ_TRY(pq_alloc(ctx, &list, p->n_units, sizeof *list));
+    for (size_t u = 0; u < p->n_units; u++)
+        s->x[u] = s->s->units.fixed[u] ? PQ_LABEL_FULL : (uint8_t)(p->n_labels - 1);
+    const size_t n = list_helpers(s, list);
+    for (size_t i = 0; i < n && i < MOST_TRIED && drop > s->max_drop && !pq_meter_late(s->m); i++) {
+        pq_measured d;
+        const uint8_t old = s->x[list[i].unit];
+        s->x[list[i].unit] = PQ_LABEL_FULL;
+        if (pq_problem_ms(p, s->x) < best_ms) {
+            PQ_TRY(pq_progress(ctx, "select", s->n_tried, s->n_tried + 1));
+            pq_model_label(s->model, &s->s->units, s->x, s->label);
+            PQ_TRY(pq_meter_measure(ctx, &d, s->m, s->label, fmax(drop, s->max_drop)));
+            s->n_tried++;
+            if (d.whole && d.drop < drop) {
+                drop = d.drop;
+                s->measured = drop <= s->max_drop ? d : s->measured;
+                continue;
+            }
+        }
+        s->x[list[i].unit] = old;
+    }
+    if (drop <= s->max_drop) memcpy(s->best, s->x, p->n_units);
 out:
     pq_free(list);
     return st;
@@ -230,6 +289,7 @@ pq_status pq_select_by_drop(pq_ctx *ctx, pq_choice *out, pq_meter *m, const pq_g
         s.measured = scores->base;
         s.found = true;
     } else {
+        if (scores->int8.drop > max_drop) PQ_TRY(ascend(ctx, &s));
         PQ_TRY(give_back(ctx, &s));
     }
     PQ_TRY(pq_progress(ctx, "select", s.n_tried, s.n_tried));

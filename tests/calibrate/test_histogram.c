@@ -197,10 +197,32 @@ static void test_percentile(void **state)
 }
 
 #define CASE(f) cmocka_unit_test_setup_teardown(f, begin, end)
+/* Normal values, half of them zero, and one far out: moments as of the values themselves. */
+static void test_moments(void **state)
+{
+    enum { N = 40000 };
+    static float x[N];
+    pq_rng r = {21};
+    double square = 0, fourth = 0, rms, kurtosis;
+    (void)state;
+    pq_histogram_moments(h, &rms, &kurtosis);
+    assert_true(rms == 0 && kurtosis == 0);
+    for (int i = 0; i < N; i++) {
+        x[i] = i % 2 ? (float)normal(&r) : 0;
+        if (i == 7) x[i] = 50;
+        square += pow((double)x[i], 2) / N;
+        fourth += pow((double)x[i], 4) / N;
+    }
+    assert_true(pq_histogram_add(h, x, N, NULL, 2));
+    pq_histogram_moments(h, &rms, &kurtosis);
+    assert_true(fabs(rms / sqrt(square) - 1) < 0.001);
+    assert_true(kurtosis > 100 && fabs(kurtosis / (fourth / square / square) - 1) < 0.01);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         CASE(test_counts),    CASE(test_not_finite), CASE(test_only_zeros), CASE(test_uniform),
-        CASE(test_one_sided), CASE(test_outliers),   CASE(test_percentile)};
+        CASE(test_one_sided), CASE(test_outliers),   CASE(test_percentile), CASE(test_moments)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -51,7 +51,10 @@ static void test_round_trip(void **state)
                               .amax = fmaxf(-lo, hi),
                               .lo = lo,
                               .hi = hi,
-                              .method = (pq_calibrator)(1 + i % 4)};
+                              .method = (pq_calibrator)(1 + i % 4),
+                              .rms = i % 2 ? hi / 3 : 0,
+                              .kurtosis = (float)i,
+                              .outlier = (float)(i % 3)};
     }
     PQ_CHECK(ctx, pq_ranges_save(ctx, &r, path));
     PQ_CHECK(ctx, pq_ranges_load(ctx, &q, path));
@@ -65,6 +68,8 @@ static void test_round_trip(void **state)
         assert_true(x->min == range[i].min && x->max == range[i].max);
         assert_true(x->amax == range[i].amax && x->lo == range[i].lo && x->hi == range[i].hi);
         assert_int_equal(x->method, range[i].method);
+        assert_true(x->rms == range[i].rms && x->kurtosis == range[i].kurtosis &&
+                    x->outlier == range[i].outlier);
     }
     assert_null(pq_ranges_find(q, "value"));
     pq_ranges_free(q);
@@ -103,6 +108,9 @@ static void test_hostile(void **state)
     refuse(RANGE("1", "0", "0"), PQ_E_FORMAT, "hi");
     refuse(RANGE("1e99", "0", "1"), PQ_E_FORMAT, "amax");
     refuse(RANGE("\"1\"", "0", "1"), PQ_E_FORMAT, "amax");
+    refuse(RANGE("1", "0", "1,\"rms\":-1"), PQ_E_FORMAT, "'rms' is -1");
+    refuse(RANGE("1", "0", "1,\"kurtosis\":1e99"), PQ_E_FORMAT, "'kurtosis'");
+    refuse(RANGE("1", "0", "1,\"outlier\":[]"), PQ_E_FORMAT, "outlier");
     PQ_CHECK(ctx, pq_file_write(ctx, path, RANGE("1", "0", "1"), strlen(RANGE("1", "0", "1"))));
     PQ_CHECK(ctx, pq_ranges_load(ctx, &r, path));
     pq_ranges_free(r);

@@ -295,7 +295,7 @@ static void engines(void **state)
     {
         if (strcmp(string(e, "name"), "ref") != 0) continue;
         ref = true;
-        assert_int_equal(cJSON_GetArraySize(array(e, "precisions")), 3);
+        assert_int_equal(cJSON_GetArraySize(array(e, "precisions")), 4);
         assert_string_equal(string(e, "scheme"), "u8");
     }
     assert_true(ref);
@@ -310,6 +310,10 @@ static void engines(void **state)
     WORKS("engines", "--engine-path", "/no/such/folder");
     assert_non_null(strstr(w.out, "not here: engine 'openvino': PQUANT_OPENVINO"));
     unsetenv("PQUANT_OPENVINO");
+    setenv("PQUANT_CUDA", "/no/such/folder", 1);
+    FAILS(1, "PQUANT_CUDA is '/no/such/folder', where there is no libpquant_cuda.so", "bench",
+          w.yolox, "--precision", "fp16", "--engine", "cuda");
+    unsetenv("PQUANT_CUDA");
 }
 
 static void benches(void **state)
@@ -353,14 +357,26 @@ static void benches(void **state)
     WORKS("bench", w.damo, "--runs", "1", "--threads", "1", "--batch", "2", "--data", w.images);
 }
 
+static bool is_there(const char *name)
+{
+    char path[160];
+    at(path, sizeof path, name);
+    return pq_file_exists(path);
+}
+
 static void calibrates(void **state)
 {
     (void)state;
     WORKS("calibrate", w.yolox, "--calib-data", w.images, "--threads", "1", "--data", w.images);
     assert_non_null(strstr(w.err, "4 of 4 calibration images are evaluated too"));
     assert_non_null(strstr(w.out, "ranges.json"));
+    assert_non_null(strstr(w.out, "rounded by reconstruction"));
+    assert_true(is_there("ranges.corrections.json"));
+    assert_false(is_there("ranges.corrections.journal"));
     WORKS("calibrate", w.yolox, "--calib-data", w.images, "--threads", "1", "-o", "r.json",
-          "--calibrator", "max", "--calib-images", "2", "--json");
+          "--calibrator", "max", "--calib-images", "2", "--json", "--no-equalize",
+          "--no-bias-correct", "--no-adaround");
+    assert_false(is_there("r.corrections.json"));
     cJSON *o = json();
     assert_true(number(o, "images") == 2);
     assert_string_equal(string(o, "calibrator"), "max");
@@ -516,12 +532,64 @@ static void exports(void **state)
           "--audit");
 }
 
+static void reports(void **state)
+{
+    char path[128], away[128];
+    (void)state;
+    int status =
+        pquant("run", w.yolox, "--data", w.images, "--ann", w.ann, "--calib-data", w.images,
+               "--threads", "1", "--runs", "2", "--no-adaround", "-o", "run1", NULL);
+    if (status != 0 && status != 3) fail_msg("status %d: %s", status, w.err);
+    at(path, sizeof path, "run1/report.html");
+    char *html = slurp(path);
+    assert_non_null(strstr(html, "pquant run "));
+    assert_non_null(strstr(html, "<section id=\"map\""));
+    free(html);
+
+    WORKS("report", "run1", "--quick", "-o", "page.html", "--json");
+    cJSON *o = json();
+    assert_true(number(o, "pquant_report") == 1);
+    assert_string_equal(string(array(o, "missing")->child, "why"), "not asked for (--quick)");
+    cJSON_Delete(o);
+    at(path, sizeof path, "page.json");
+    assert_true(pq_file_exists(path));
+
+    /* What was moved away is left out and said, in the page and on the terminal. */
+    at(away, sizeof away, "elsewhere.pqe");
+    assert_int_equal(rename(w.yolox, away), 0);
+    WORKS("report", "run1");
+    assert_non_null(strstr(w.out, "left out: the network's map"));
+    at(path, sizeof path, "run1/report.html");
+    html = slurp(path);
+    assert_null(strstr(html, "<section id=\"map\""));
+    assert_non_null(strstr(html, "<section id=\"missing\""));
+    free(html);
+    assert_int_equal(rename(away, w.yolox), 0);
+
+    WORKS("compare", "run1", "run1", "-o", "both.html");
+    assert_non_null(strstr(w.out, "precision differs in 0 of"));
+    at(path, sizeof path, "both.html");
+    assert_true(pq_file_exists(path));
+    WORKS("compare", "run1", "run1", "--json");
+    o = json();
+    assert_true(number(o, "pquant_comparison") == 1);
+    cJSON_Delete(o);
+
+    FAILS(2, "no RUN_DIR", "report");
+    FAILS(2, "two folders", "compare", "run1");
+    FAILS(1, "nowhere: no such folder", "report", "nowhere");
+    FAILS(1, "expected a finished run", "report", w.images);
+    FAILS(1, "no such folder", "compare", "run1", "nowhere");
+    FAILS(1, "/proc/none", "report", "run1", "--quick", "-o", "/proc/none/page.html");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(wrong_usage), cmocka_unit_test(help),    cmocka_unit_test(bad_files),
         cmocka_unit_test(inspects),    cmocka_unit_test(engines), cmocka_unit_test(benches),
         cmocka_unit_test(calibrates),  cmocka_unit_test(detects), cmocka_unit_test(exports),
+        cmocka_unit_test(reports),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

@@ -433,6 +433,36 @@ static void corrected_weights(void **state)
     pq_graph_free(g);
 }
 
+static void count_warnings(void *user, pq_log_level level, const char *stage, const char *text)
+{
+    int *n = user;
+    if (level == PQ_LOG_WARN && strcmp(stage, "export") == 0 &&
+        strstr(text, "WeightBiasQuantization"))
+        ++*n;
+}
+
+/* ONNX Runtime makes such a file wrong by itself, and is the only one to. */
+static void half_precision_warns(void **state)
+{
+    static const int expected[] = {
+        [PQ_TARGET_ANY] = 0, [PQ_TARGET_OPENVINO] = 0, [PQ_TARGET_ONNXRUNTIME] = 1};
+    static const pq_target targets[] = {PQ_TARGET_ANY, PQ_TARGET_OPENVINO, PQ_TARGET_ONNXRUNTIME};
+    pq_graph *g = conv_graph();
+    (void)state;
+    for (int base = PQ_PREC_FP32; base <= PQ_PREC_FP16; base += PQ_PREC_FP16 - PQ_PREC_FP32) {
+        pq_plan *p = int8_plan(g, (pq_precision)base, PQ_U8);
+        for (size_t i = 0; i < sizeof targets / sizeof *targets; i++) {
+            int n = 0;
+            pq_ctx_set_log(ctx, count_warnings, &n);
+            onnx__model_proto__free_unpacked(export_model(g, p, targets[i]), NULL);
+            pq_ctx_set_log(ctx, NULL, NULL);
+            assert_int_equal(n, base == PQ_PREC_FP16 ? expected[targets[i]] : 0);
+        }
+        pq_plan_free(p);
+    }
+    pq_graph_free(g);
+}
+
 static void half_precision_with_int8(void **state)
 {
     pq_graph *g = conv_graph();
@@ -552,6 +582,7 @@ int main(void)
         cmocka_unit_test(forms_of_a_target),
         cmocka_unit_test(corrected_weights),
         cmocka_unit_test(half_precision_with_int8),
+        cmocka_unit_test(half_precision_warns),
         cmocka_unit_test(refusals),
         cmocka_unit_test(metadata),
         cmocka_unit_test(memory_runs_out),

@@ -14,12 +14,14 @@
 
 #include <pquant/pquant.h>
 
+#include "base/file.h"
 #include "base/mem.h"
 
 enum { IMAGES_AGAINST_REF = 2, CALIBRATION_IMAGES = 64, MAX_OUTPUTS = 4 };
 
 typedef struct work {
     pq_ctx *ctx;
+    const char *model; /* its file's name */
     pq_graph *g;
     pq_head head;
     pq_prep prep;
@@ -146,7 +148,7 @@ static pq_status row(work *w, const char *label, const pq_engine *e, const pq_pl
     }
     PQ_TRY(average_precision(w, s, &ap));
     if (isnan(*cpu_ap)) *cpu_ap = ap;
-    printf("| %s | %s |", label, e->name);
+    printf("| %s | %s | %s |", w->model, label, e->name);
     for (size_t k = 0; k < s->n_outputs && k < MAX_OUTPUTS; k++)
         printf(" %s %.1e, %.1e%s", s->output_name[k], worst[k], mean[k],
                k + 1 < s->n_outputs ? ";" : "");
@@ -236,10 +238,11 @@ int main(int argc, char **argv)
     }
     if (argc == 5) w.bound = strtod(argv[4], NULL);
     if (pq_ctx_new(&w.ctx) != PQ_OK) return 1;
+    w.model = pq_path_base(argv[1]);
     st = load(&w, argv[1], argv[3]);
     if (st == PQ_OK) {
-        puts("| plan | engine | outputs against ref: worst, mean | AP | to cpu |");
-        puts("|---|---|---|---|---|");
+        puts("| model | plan | engine | outputs against ref: worst, mean | AP | to cpu |");
+        puts("|---|---|---|---|---|---|");
         st = strstr(argv[2], ".json") ? one(&w, argv[2]) : both(&w, argv[2], argv[3]);
     }
     if (st != PQ_OK) fprintf(stderr, "conformance: %s\n", pq_ctx_error(w.ctx));

@@ -91,7 +91,7 @@ def main():
                                       (root / 'src/README.md').read_text(), flags=re.M):
         stage_of_header.update((h, folder) for h in re.findall(r'`(\w+\.h)`', headers))
     for name in names:
-        if not re.search(r'\.(c|h)$', name):
+        if not re.search(r'\.(c|h|cu|cuh|cpp|hpp)$', name):
             if re.fullmatch(r'docs/[\w-]+\.md', name):
                 n = len((root / name).read_text().splitlines())
                 if n > 200:

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# clang-tidy (.clang-tidy) over every source file that the build compiles, on all cores. A file that
+# clang-tidy (.clang-tidy) over every C file that the build compiles, on all cores. A file that
 # passed is passed over while it, its headers, the checks and clang-tidy stay as they are.
 set -euo pipefail
 build=$1
@@ -20,4 +20,4 @@ tidy()
 }
 export -f tidy
 grep -o '"file": "[^"]*"' "$build/compile_commands.json" | cut -d'"' -f4 | sort -u |
-    grep -v "^$build" | xargs -P "$(nproc)" -n 1 bash -c 'tidy "$0"'
+    grep '\.c$' | grep -v "^$build" | xargs -P "$(nproc)" -n 1 bash -c 'tidy "$0"'

@@ -229,7 +229,9 @@ def check(browser, page, shots):
     if not pdf.startswith(b'%PDF') or len(pdf) < 5000:
         problems.append(f'{page}: does not print')
     if shots:
-        (shots / f'{page.parent.name}-{page.stem}.pdf').write_bytes(pdf)
+        browser.call('Emulation.setEmulatedMedia', media='print')
+        height = browser.value('document.documentElement.scrollHeight')
+        browser.shot(shots / f'{page.parent.name}-{page.stem}-print.png', height)
     if page.stat().st_size > 1_200_000:
         problems.append(f'{page}: {page.stat().st_size} bytes, about 1 MB expected')
     return problems

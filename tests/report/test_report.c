@@ -164,9 +164,12 @@ static cJSON *large_run(int n)
         cJSON_AddNumberToObject(o, "macs", 1e7 + i);
         cJSON_AddStringToObject(o, "precision", i % 17 == 3 ? "fp32" : "int8");
         cJSON_AddStringToObject(o, "kind", i % 3 ? "map" : "proxy");
-        cJSON_AddNumberToObject(o, "damage", i % 3 ? (i % 17 == 3 ? 0.02 : 0.0004) : 0.01 * i);
-        cJSON_AddNumberToObject(o, "damage_low", i % 3 ? -0.001 : 0);
-        cJSON_AddNumberToObject(o, "damage_high", i % 3 ? 0.03 : 0.02 * i);
+        cJSON_AddNumberToObject(o, "damage",
+                                i == 6        ? 1e6
+                                : i % 17 == 3 ? 0.02
+                                              : 0.0004 * (i % 7 - 1));
+        cJSON_AddNumberToObject(o, "damage_low", -0.001);
+        cJSON_AddNumberToObject(o, "damage_high", 0.03);
         cJSON_AddBoolToObject(o, "noise", i % 4 == 1);
         cJSON_AddNumberToObject(o, "ms_saved", 0.01 * (i % 11));
         if (i % 17 == 3) cJSON_AddStringToObject(o, "advice", "try percentile calibration");
@@ -310,6 +313,20 @@ static void made_up(const pq_coco *coco, pq_detections *before, pq_detections *a
     PQ_CHECK(w.ctx, pq_detections_push(w.ctx, after, &more));
 }
 
+/* run.json with the figures that these detections have. */
+static void run_says(const pq_coco *coco, const pq_detections *before, const pq_detections *after)
+{
+    const pq_detections *const list[2] = {before, after};
+    cJSON *run = tiny_run(), *rows = cJSON_GetObjectItem(run, "results");
+    for (int i = 0; i < 2; i++) {
+        pq_figures f;
+        PQ_CHECK(w.ctx, pq_evaluate(w.ctx, &f, coco, list[i]->at, list[i]->n));
+        cJSON *figures = cJSON_GetObjectItem(cJSON_GetArrayItem(rows, 2 * i), "figures");
+        cJSON_SetNumberValue(cJSON_GetObjectItem(figures, "AP"), f.v[PQ_FIG_AP]);
+    }
+    write_json("small/run.json", run);
+}
+
 static void full_report(void **state)
 {
     pq_coco *coco;
@@ -320,6 +337,7 @@ static void full_report(void **state)
     PQ_CHECK(w.ctx, pq_coco_load(w.ctx, &coco, at("ann.json")));
     PQ_CHECK(w.ctx, pq_dataset_from_coco(w.ctx, &images, coco, at("images"), 0));
     made_up(coco, &before, &after);
+    run_says(coco, &before, &after);
     const pq_report_opts o = {.graph = w.graph,
                               .plan = w.plan,
                               .coco = coco,
@@ -387,7 +405,8 @@ static void large_report(void **state)
     char *html = page_of(r, "large");
     check_numbers(html);
     assert_non_null(strstr(html, "Chosen point"));
-    assert_non_null(strstr(html, "proxy of damage"));
+    assert_non_null(strstr(html, "estimated damage"));
+    assert_null(strstr(html, "1000000"));
     assert_non_null(strstr(html, "INT8 in 376 of 400 operators: 2.94"));
     assert_non_null(strstr(html, "try percentile calibration"));
     assert_null(strstr(html, "<section id=\"map\"")); /* no model was given */
@@ -470,7 +489,7 @@ static void wrong_arguments(void **state)
 {
     const pq_detections none = {0};
     pq_graph *other = tiny_detector(w.ctx, TINY_DAMO);
-    pq_report *r, *c;
+    pq_report *r, *c, *none_made;
     (void)state;
     PQ_CHECK_FAILS(w.ctx, pq_report_new(w.ctx, &r, at("small"), &(pq_report_opts){.graph = other}),
                    PQ_E_INVALID, "expected that of the model");
@@ -481,7 +500,7 @@ static void wrong_arguments(void **state)
     PQ_CHECK_FAILS(w.ctx, pq_report_save_html(w.ctx, r, at("no/such/page.html")), PQ_E_IO, "page");
     assert_int_equal(files_in(at("large")), n);
     PQ_CHECK(w.ctx, pq_report_compare(w.ctx, &c, r, r));
-    PQ_CHECK_FAILS(w.ctx, pq_report_compare(w.ctx, &c, c, r), PQ_E_INVALID, "comparison");
+    PQ_CHECK_FAILS(w.ctx, pq_report_compare(w.ctx, &none_made, c, r), PQ_E_INVALID, "comparison");
     pq_report_free(c);
     pq_report_free(r);
     pq_graph_free(other);

@@ -183,6 +183,15 @@ static pq_status try_system(search *s)
     return st;
 }
 
+pq_status pq_library_named(pq_ctx *ctx, char **path, const pq_library_spec *spec)
+{
+    search s = {.ctx = ctx, .spec = spec};
+    pq_status st = try_engine_path(&s);
+    if (st == PQ_OK && !s.found) st = try_variable(&s);
+    *path = s.found;
+    return st;
+}
+
 pq_status pq_library_open(pq_ctx *ctx, pq_library *out, const pq_library_spec *spec)
 {
     pq_status (*const place[])(search *) = {try_engine_path, try_variable, try_python, try_system};

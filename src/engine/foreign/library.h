@@ -32,6 +32,10 @@ typedef struct pq_library {
 /** Errors: UNAVAILABLE (the places tried; or the one found and the loader's words), NOMEM. */
 PQ_MUST_USE pq_status pq_library_open(pq_ctx *ctx, pq_library *out, const pq_library_spec *spec);
 
+/** The first two places alone: *path NULL where nothing is named or the engine path does not hold
+ * it. Memory: *path yours (pq_free). Errors: as pq_library_open. */
+PQ_MUST_USE pq_status pq_library_named(pq_ctx *ctx, char **path, const pq_library_spec *spec);
+
 /** Address of a function, stored through `fn`, a pointer to a function pointer. Errors: UNAVAILABLE
  * (the library has no such symbol). */
 PQ_MUST_USE pq_status pq_library_symbol(pq_ctx *ctx, void *fn, const pq_library *lib,

@@ -19,20 +19,19 @@ typedef struct ref_session {
 static pq_status probe(pq_ctx *ctx, pq_engine_info *out)
 {
     (void)ctx;
-    *out =
-        (pq_engine_info){.version = PQ_VERSION_STRING,
-                         .device = "plain C",
-                         .precisions = 1u << PQ_PREC_FP32 | 1u << PQ_PREC_BF16 | 1u << PQ_PREC_INT8,
-                         .scheme = PQ_SCHEME_U8,
-                         .taps = true};
+    *out = (pq_engine_info){.version = PQ_VERSION_STRING,
+                            .device = "plain C",
+                            .precisions = 1u << PQ_PREC_FP32 | 1u << PQ_PREC_FP16 |
+                                          1u << PQ_PREC_BF16 | 1u << PQ_PREC_INT8,
+                            .scheme = PQ_SCHEME_U8,
+                            .taps = true};
     return PQ_OK;
 }
 
 static bool accepts(const pq_graph *g, const pq_node *n, pq_precision p, const char **why)
 {
     (void)g;
-    *why = "float16 is not among its precisions";
-    if (p == PQ_PREC_FP16) return false;
+    (void)p;
     *why = "no such operator";
     return n->op == PQ_OP_CONV || n->op == PQ_OP_CONV_TRANSPOSE || pq_eval_supports(n->op);
 }
@@ -61,7 +60,7 @@ static pq_status as_tensor(pq_ctx *ctx, pq_tensor *out, const pq_slot *s, void *
 {
     const size_t n = (size_t)pq_shape_count(&s->shape);
     pq_status st;
-    if (s->form != PQ_FORM_QUANTIZED && s->dtype != PQ_BF16) {
+    if (s->form != PQ_FORM_QUANTIZED && s->dtype != PQ_BF16 && s->dtype != PQ_F16) {
         *out = (pq_tensor){.dtype = s->dtype, .shape = s->shape};
         return pq_buf_wrap(ctx, &out->buf, data, n * pq_dtype_size(s->dtype), NULL, NULL);
     }
@@ -113,7 +112,7 @@ static pq_status weighted(pq_ctx *ctx, ref_session *s, size_t i)
     pq_tensor real = {0};
     pq_slot real_in = *in;
     pq_status st = PQ_OK;
-    if (in->dtype == PQ_BF16) {
+    if (in->dtype == PQ_BF16 || in->dtype == PQ_F16) {
         if ((st = as_tensor(ctx, &real, in, x)) != PQ_OK) return st;
         x = pq_tensor_data(&real);
         real_in.dtype = PQ_F32;
@@ -190,11 +189,13 @@ static pq_status prepare(pq_ctx *ctx, ref_session *s, size_t i)
         return st;
     }
     w->f = pq_weight_data(p->graph, n);
-    if (step->precision == PQ_PREC_BF16) {
+    if (step->precision == PQ_PREC_BF16 || step->precision == PQ_PREC_FP16) {
+        const bool half = step->precision == PQ_PREC_FP16;
         const size_t count = (size_t)pq_shape_count(&pq_in(p->graph, n, 1)->shape);
         if ((st = pq_alloc(ctx, &s->rounded[i], count, sizeof(float))) != PQ_OK) return st;
         for (size_t k = 0; k < count; k++)
-            s->rounded[i][k] = pq_bf16_to_f32(pq_f32_to_bf16(w->f[k]));
+            s->rounded[i][k] = half ? pq_f16_to_f32(pq_f32_to_f16(w->f[k]))
+                                    : pq_bf16_to_f32(pq_f32_to_bf16(w->f[k]));
         w->f = s->rounded[i];
     }
     return st;

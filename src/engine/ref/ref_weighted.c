@@ -22,6 +22,7 @@ static float finish(const ref_epilogue *e, float sum, size_t at)
             break;
         }
         case PQ_BF16: y += pq_bf16_to_f32(((const uint16_t *)e->residual_data)[at]); break;
+        case PQ_F16: y += pq_f16_to_f32(((const uint16_t *)e->residual_data)[at]); break;
         default: y += ((const float *)e->residual_data)[at];
         }
     }
@@ -42,6 +43,7 @@ void pq_ref_store(void *dst, size_t at, const pq_slot *s, float y)
         break;
     }
     case PQ_BF16: ((uint16_t *)dst)[at] = pq_f32_to_bf16(y); break;
+    case PQ_F16: ((uint16_t *)dst)[at] = pq_f32_to_f16(y); break;
     default: ((float *)dst)[at] = y;
     }
 }

@@ -1,0 +1,22 @@
+/* conv_mma for s8: one translation unit a type, so that they compile side by side. */
+#include "engine/cuda/conv_mma.cuh"
+#include "engine/cuda/kernels.h"
+#include "engine/cuda/variants.h"
+
+#define MOST(a, b) ((a) > (b) ? (a) : (b))
+#define VARIANT(bm, bn, wm, wn, row, stages)                                                       \
+    {KERNEL((conv_mma<MMA_S8, bm, bn, wm, wn, row, stages>)),                                      \
+     bm,                                                                                           \
+     bn,                                                                                           \
+     row,                                                                                          \
+     stages,                                                                                       \
+     (bm) / (wm) * ((bn) / (wn)) * 32,                                                             \
+     MOST((stages) * ((bm) + (bn)) * (row), (bm) * ((bn) + 4) * 4)},
+
+static const pq_cu_variant variants[] = {PQ_CU_TENSOR_VARIANTS(VARIANT)};
+
+extern "C" const pq_cu_variant *pq_cu_variants_s8(int *n)
+{
+    *n = (int)(sizeof variants / sizeof *variants);
+    return variants;
+}

@@ -1,0 +1,440 @@
+/* Everything but the tensor core convolutions: depthwise and odd convolutions, elementwise,
+ * pooling, the image, generic strided operators, box decoding. */
+#include "engine/cuda/device.cuh"
+#include "engine/cuda/kernels.h"
+
+/* Which pixel and which eight channels a thread has; false: none. */
+static __device__ __forceinline__ bool own8(int m, int n, int *pixel, int *c)
+{
+    const int groups = (n + 7) / 8;
+    const int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
+    if (i >= (int64_t)m * groups) return false;
+    *pixel = (int)(i / groups);
+    *c = (int)(i % groups) * 8;
+    return true;
+}
+
+static __device__ void finish(const pq_cu_conv &p, int m, int c, int n, float y[8])
+{
+    for (int i = 0; i < 8; i++) y[i] = activate_as(p.act, y[i], p.exact);
+    if (p.residual) {
+        const pq_cu_form &f = p.residual_form;
+        const pq_cu_form levels = {f.dtype, 1.0f, f.zp};
+        float r[8];
+        load_some(f.scale != 0 ? levels : f, p.residual, (int64_t)m * p.residual_pitch + c, n,
+                  p.residual_vector, r);
+        for (int i = 0; i < 8; i++) {
+            y[i] = f.scale != 0 ? fmaf(r[i], f.scale, y[i]) : y[i] + r[i];
+            y[i] = activate_as(p.sum_act, y[i], p.exact);
+        }
+    }
+    store8(p.dest, p.n_dest, p.out, m, c, n, y);
+}
+
+/* Weights [tap][n rounded up to 8]: s8 for integers, float32 else. Channels of x lie aligned. */
+__global__ void __launch_bounds__(PQ_CU_THREADS) depthwise(const __grid_constant__ pq_cu_conv p)
+{
+    int m, c;
+    pdl_launch();
+    pdl_wait();
+    if (!own8(p.m, p.n, &m, &c)) return;
+    const int row = m / p.out.w, x = m - row * p.out.w, image = row / p.out.h,
+              y = row - image * p.out.h, wide = (p.n + 7) / 8 * 8;
+    const bool integer = p.in.scale != 0;
+    const pq_cu_form levels = {p.in.dtype, 1.0f, p.in.zp};
+    const int element = p.in.dtype == PQ_F32 ? 4 : p.in.dtype == PQ_F16 ? 2 : 1;
+    float sum[8] = {0, 0, 0, 0, 0, 0, 0, 0};
+    for (int ky = 0; ky < p.kh; ky++) {
+        const int iy = y * p.sh - p.ph + ky * p.dh;
+        if ((unsigned)iy >= (unsigned)p.h) continue;
+        for (int kx = 0; kx < p.kw; kx++) {
+            const int ix = x * p.sw - p.pw + kx * p.dw, tap = ky * p.kw + kx;
+            if ((unsigned)ix >= (unsigned)p.w) continue;
+            const int64_t at = ((int64_t)(image * p.h + iy) * p.w + ix) * (p.x_pitch / element) + c;
+            float v[8], w[8];
+            load8(integer ? levels : p.in, p.x, at, v);
+            if (integer) {
+                const pq_cu_form s8 = {PQ_S8, 1.0f, 0};
+                load8(s8, p.weight, (int64_t)tap * wide + c, w);
+            } else {
+                const pq_cu_form f32 = {PQ_F32, 0.0f, 0};
+                load8(f32, p.weight, (int64_t)tap * wide + c, w);
+            }
+            /* Integers up to 255 * 127 * taps stay exact in a float below 2^24. */
+#pragma unroll
+            for (int i = 0; i < 8; i++) sum[i] = fmaf(v[i], w[i], sum[i]);
+        }
+    }
+    const int n = p.n - c < 8 ? p.n - c : 8;
+#pragma unroll
+    for (int i = 0; i < 8; i++)
+        if (i < n)
+            sum[i] = integer ? fmaf(sum[i], p.scale[c + i], p.bias[c + i]) : sum[i] + p.bias[c + i];
+    finish(p, m, c, n, sum);
+}
+
+/* Input coordinate that output o reads through tap k, or -1. */
+static __device__ __forceinline__ int source(bool transposed, int o, int k, int stride,
+                                             int dilation, int pad, int n)
+{
+    if (!transposed) {
+        const int i = o * stride + k * dilation - pad;
+        return (unsigned)i < (unsigned)n ? i : -1;
+    }
+    const int t = o + pad - k * dilation;
+    return t >= 0 && t % stride == 0 && t / stride < n ? t / stride : -1;
+}
+
+/* Weights [o][tap][c]: s8 for integers, float32 else. */
+__global__ void __launch_bounds__(PQ_CU_THREADS) direct(const __grid_constant__ pq_cu_conv p)
+{
+    int m, c;
+    pdl_launch();
+    pdl_wait();
+    if (!own8(p.m, p.n, &m, &c)) return;
+    const int row = m / p.out.w, x = m - row * p.out.w, image = row / p.out.h,
+              y = row - image * p.out.h, og = p.n / p.groups;
+    const bool integer = p.in.scale != 0;
+    const pq_cu_form levels = {p.in.dtype, 1.0f, p.in.zp};
+    const int element = p.in.dtype == PQ_F32 ? 4 : p.in.dtype == PQ_F16 ? 2 : 1;
+    const int n = p.n - c < 8 ? p.n - c : 8;
+    float out[8];
+    for (int i = 0; i < n; i++) {
+        const int o = c + i, c0 = o / og * p.c;
+        float sum = 0;
+        int isum = 0;
+        for (int ky = 0; ky < p.kh; ky++) {
+            const int iy = source(p.transposed, y, ky, p.sh, p.dh, p.ph, p.h);
+            if (iy < 0) continue;
+            for (int kx = 0; kx < p.kw; kx++) {
+                const int ix = source(p.transposed, x, kx, p.sw, p.dw, p.pw, p.w);
+                if (ix < 0) continue;
+                const int64_t at =
+                    ((int64_t)(image * p.h + iy) * p.w + ix) * (p.x_pitch / element) + c0;
+                const int64_t wt = ((int64_t)o * p.kh * p.kw + ky * p.kw + kx) * p.c;
+                for (int k = 0; k < p.c; k++) {
+                    if (integer)
+                        isum += (int)load_one(levels, p.x, at + k) *
+                                (int)((const int8_t *)p.weight)[wt + k];
+                    else
+                        sum = fmaf(load_one(p.in, p.x, at + k), ((const float *)p.weight)[wt + k],
+                                   sum);
+                }
+            }
+        }
+        out[i] = integer ? fmaf((float)isum, p.scale[o], p.bias[o]) : sum + p.bias[o];
+    }
+    for (int i = n; i < 8; i++) out[i] = 0;
+    finish(p, m, c, n, out);
+}
+
+/* ---- elementwise ---- */
+
+static __device__ float unary(int op, float x, float alpha, float beta, bool exact)
+{
+    switch (op) {
+    case PQ_OP_RELU: return activate_as({PQ_ACT_RELU, 0, 0}, x, exact);
+    case PQ_OP_LEAKY_RELU: return activate_as({PQ_ACT_LEAKY_RELU, alpha, beta}, x, exact);
+    case PQ_OP_SIGMOID: return activate_as({PQ_ACT_SIGMOID, 0, 0}, x, exact);
+    case PQ_OP_SILU: return activate_as({PQ_ACT_SILU, 0, 0}, x, exact);
+    case PQ_OP_HARD_SIGMOID: return activate_as({PQ_ACT_HARD_SIGMOID, alpha, beta}, x, exact);
+    case PQ_OP_HARD_SWISH: return activate_as({PQ_ACT_HARD_SWISH, 0, 0}, x, exact);
+    case PQ_OP_TANH: return tanhf(x);
+    case PQ_OP_CLIP: return activate_as({PQ_ACT_CLIP, alpha, beta}, x, exact);
+    case PQ_OP_EXP: return exp_exact(x);
+    case PQ_OP_LOG: return logf(x);
+    case PQ_OP_SQRT: return sqrtf(x);
+    case PQ_OP_NEG: return -x;
+    case PQ_OP_ABS: return fabsf(x);
+    case PQ_OP_FLOOR: return floorf(x);
+    case PQ_OP_CEIL: return ceilf(x);
+    case PQ_OP_ROUND: return rintf(x);
+    case PQ_OP_RECIPROCAL: return 1.0f / x;
+    case PQ_OP_ERF: return erff(x);
+    case PQ_OP_SOFTPLUS: return x > 0 ? x + log1pf(exp_exact(-x)) : log1pf(exp_exact(x));
+    case PQ_OP_ELU: return x < 0 ? alpha * expm1f(x) : x;
+    case PQ_OP_SIGN: return x > 0 ? 1.0f : x < 0 ? -1.0f : x;
+    case PQ_OP_SIN: return sinf(x);
+    case PQ_OP_COS: return cosf(x);
+    default: return x;
+    }
+}
+
+static __device__ float binary(int op, bool fmod, float a, float b)
+{
+    switch (op) {
+    case PQ_OP_ADD: return a + b;
+    case PQ_OP_SUB: return a - b;
+    case PQ_OP_MUL: return a * b;
+    case PQ_OP_DIV: return a / b;
+    case PQ_OP_POW: return powf(a, b);
+    case PQ_OP_MIN: return a < b ? a : b;
+    case PQ_OP_MAX: return a > b ? a : b;
+    case PQ_OP_PRELU: return a < 0 ? a * b : a;
+    default: { /* MOD */
+        const float m = fmodf(a, b);
+        return fmod || m == 0 || (m < 0) == (b < 0) ? m : m + b;
+    }
+    }
+}
+
+__global__ void __launch_bounds__(PQ_CU_THREADS) rows(const __grid_constant__ pq_cu_rows p)
+{
+    int m, c;
+    pdl_launch();
+    pdl_wait();
+    if (!own8(p.out.n * p.out.h * p.out.w, p.c, &m, &c)) return;
+    const int n = p.c - c < 8 ? p.c - c : 8;
+    float v[2][8];
+#pragma unroll
+    for (int k = 0; k < 2; k++) {
+        if (!p.x[k]) continue;
+        int from = m;
+        if (p.up[k] > 1) {
+            const int row = m / p.out.w, x = m - row * p.out.w;
+            from = row / p.up[k] * (p.out.w / p.up[k]) + x / p.up[k];
+        }
+        load_some(p.form[k], p.x[k], (int64_t)from * p.pitch[k] + c, n, p.vector[k], v[k]);
+    }
+#pragma unroll
+    for (int i = 0; i < 8; i++) {
+        float y = p.x[1]              ? binary(p.op, false, v[0][i], v[1][i])
+                  : p.op == PQ_OP_MUL ? v[0][i] * p.factor
+                                      : unary(p.op, v[0][i], p.alpha, p.beta, p.exact);
+        v[0][i] = activate_as(p.act, y, p.exact);
+    }
+    store8(p.dest, p.n_dest, p.out, m, c, n, v[0]);
+}
+
+__global__ void __launch_bounds__(PQ_CU_THREADS) pool(const __grid_constant__ pq_cu_pool p)
+{
+    int m, c;
+    pdl_launch();
+    pdl_wait();
+    if (!own8(p.out.n * p.out.h * p.out.w, p.c, &m, &c)) return;
+    const int row = m / p.out.w, x = m - row * p.out.w, image = row / p.out.h,
+              y = row - image * p.out.h;
+    float v[8];
+    int count = 0;
+#pragma unroll
+    for (int i = 0; i < 8; i++) v[i] = p.average ? 0.0f : __int_as_float((int)0xff800000);
+    const int n = p.c - c < 8 ? p.c - c : 8;
+    for (int ky = 0; ky < p.kh; ky++) {
+        const int iy = y * p.sh - p.ph + ky * p.dh;
+        for (int kx = 0; kx < p.kw; kx++) {
+            const int ix = x * p.sw - p.pw + kx * p.dw;
+            const bool in = (unsigned)iy < (unsigned)p.h && (unsigned)ix < (unsigned)p.w;
+            /* padding that was asked for counts, what ceil_mode adds beyond it does not */
+            count += in || (p.count_pad && iy < p.h_padded && ix < p.w_padded);
+            if (!in) continue;
+            float t[8];
+            load_some(p.form, p.x, ((int64_t)(image * p.h + iy) * p.w + ix) * p.pitch + c, n,
+                      p.vector, t);
+#pragma unroll
+            for (int i = 0; i < 8; i++) v[i] = p.average ? v[i] + t[i] : t[i] > v[i] ? t[i] : v[i];
+        }
+    }
+#pragma unroll
+    for (int i = 0; i < 8; i++)
+        if (p.average && count) v[i] = v[i] / (float)count;
+    store8(p.dest, p.n_dest, p.out, m, c, n, v);
+}
+
+/* Focus: channels of (y, x), (y + 1, x), (y, x + 1), (y + 1, x + 1), each all of the image's. */
+__global__ void __launch_bounds__(PQ_CU_THREADS) image(const __grid_constant__ pq_cu_image p)
+{
+    const int64_t m = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
+    pdl_launch();
+    pdl_wait();
+    if (m >= (int64_t)p.out.n * p.out.h * p.out.w) return;
+    const int row = (int)m / p.out.w, x = (int)m - row * p.out.w, n = row / p.out.h,
+              y = row - n * p.out.h, total = p.focus ? 4 * p.c : p.c;
+    const float *at = p.x + (int64_t)n * p.c * p.h * p.w;
+    for (int c = 0; c < total; c += 8) {
+        float v[8];
+#pragma unroll
+        for (int i = 0; i < 8; i++) {
+            const int k = c + i, plane = k % p.c, part = k / p.c;
+            const int iy = p.focus ? 2 * y + part % 2 : y, ix = p.focus ? 2 * x + part / 2 : x;
+            v[i] = k < total ? __ldg(at + ((int64_t)plane * p.h + iy) * p.w + ix) : 0.0f;
+        }
+        store8(p.dest, p.n_dest, p.out, (int)m, c, total - c < 8 ? total - c : 8, v);
+    }
+}
+
+/* ---- generic, strided ---- */
+
+__global__ void __launch_bounds__(PQ_CU_THREADS) map(const __grid_constant__ pq_cu_map p)
+{
+    const int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
+    pdl_launch();
+    pdl_wait();
+    if (i >= p.count) return;
+    const int64_t to = pq_cu_address(p.dim, p.out.stride, p.rank, i);
+    const int64_t a = p.reshape ? pq_cu_address(p.in_dim, p.in[0].stride, p.in_rank, i)
+                                : pq_cu_address(p.dim, p.in[0].stride, p.rank, i);
+    float y = load_one(p.in[0].form, p.in[0].data, a);
+    if (p.n_in == 2)
+        y = binary(
+            p.op, p.fmod, y,
+            load_one(p.in[1].form, p.in[1].data, pq_cu_address(p.dim, p.in[1].stride, p.rank, i)));
+    else
+        y = unary(p.op, y, p.alpha, p.beta, true);
+    store_one(p.out.form, 1.0f / p.out.form.scale, p.out.data, to, activate_as(p.act, y, true));
+}
+
+/* Position k of a row, its coordinates counted over the reduced dimensions. */
+static __device__ int64_t along(const pq_cu_reduce &p, const int64_t *stride, int64_t k,
+                                bool reduced)
+{
+    int64_t at = 0;
+    for (int d = p.rank - 1; d >= 0; d--) {
+        if (p.reduced[d] != reduced) continue;
+        at += k % p.dim[d] * stride[d];
+        k /= p.dim[d];
+    }
+    return at;
+}
+
+__global__ void __launch_bounds__(PQ_CU_THREADS) reduce(const __grid_constant__ pq_cu_reduce p)
+{
+    const int64_t row = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
+    pdl_launch();
+    pdl_wait();
+    if (row >= p.count) return;
+    const int64_t from = along(p, p.in.stride, row, false), to = along(p, p.out.stride, row, false);
+    const float inv = 1.0f / p.out.form.scale;
+    int64_t n = 1;
+    for (int d = 0; d < p.rank; d++) n *= p.reduced[d] ? p.dim[d] : 1;
+    const bool softmax = p.op == PQ_OP_SOFTMAX || p.op == PQ_OP_LOG_SOFTMAX;
+    const bool max = p.op == PQ_OP_REDUCE_MAX || softmax;
+    float v = max                         ? __int_as_float((int)0xff800000)
+              : p.op == PQ_OP_REDUCE_MIN  ? __int_as_float(0x7f800000)
+              : p.op == PQ_OP_REDUCE_PROD ? 1.0f
+                                          : 0.0f;
+    for (int64_t k = 0; k < n; k++) {
+        const float x = load_one(p.in.form, p.in.data, from + along(p, p.in.stride, k, true));
+        v = max                         ? (x > v ? x : v)
+            : p.op == PQ_OP_REDUCE_MIN  ? (x < v ? x : v)
+            : p.op == PQ_OP_REDUCE_PROD ? v * x
+                                        : v + x;
+    }
+    if (p.op == PQ_OP_REDUCE_MEAN || p.op == PQ_OP_GLOBAL_AVERAGE_POOL) v = v / (float)n;
+    if (!softmax) {
+        store_one(p.out.form, inv, p.out.data, to, v);
+        return;
+    }
+    float sum = 0;
+    for (int64_t k = 0; k < n; k++)
+        sum += exp_exact(load_one(p.in.form, p.in.data, from + along(p, p.in.stride, k, true)) - v);
+    for (int64_t k = 0; k < n; k++) {
+        const float x = load_one(p.in.form, p.in.data, from + along(p, p.in.stride, k, true));
+        store_one(p.out.form, inv, p.out.data, to + along(p, p.out.stride, k, true),
+                  p.op == PQ_OP_SOFTMAX ? exp_exact(x - v) / sum : x - v - logf(sum));
+    }
+}
+
+/* The steps of graph/eval_head.c. */
+static __device__ float coordinate(const pq_cu_resize &p, int d, int64_t i, int64_t in, int64_t out)
+{
+    const float x = (float)i, scale = p.scale[d];
+    switch (p.coord) {
+    case PQ_COORD_ASYMMETRIC: return x / scale;
+    case PQ_COORD_HALF_PIXEL: return (x + 0.5f) / scale - 0.5f;
+    case PQ_COORD_PYTORCH_HALF_PIXEL: return out > 1 ? (x + 0.5f) / scale - 0.5f : 0;
+    default: return out > 1 ? x * (float)(in - 1) / (float)(out - 1) : 0;
+    }
+}
+
+static __device__ float nearest(int mode, float x)
+{
+    switch (mode) {
+    case PQ_NEAREST_ROUND_PREFER_FLOOR: return ceilf(x - 0.5f);
+    case PQ_NEAREST_ROUND_PREFER_CEIL: return floorf(x + 0.5f);
+    case PQ_NEAREST_FLOOR: return floorf(x);
+    default: return ceilf(x);
+    }
+}
+
+static __device__ int64_t clamp_index(float x, int64_t n)
+{
+    return x <= 0 ? 0 : x >= (float)(n - 1) ? n - 1 : (int64_t)x;
+}
+
+__global__ void __launch_bounds__(PQ_CU_THREADS) resize(const __grid_constant__ pq_cu_resize p)
+{
+    const int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
+    pdl_launch();
+    pdl_wait();
+    if (i >= p.n * p.c * p.oh * p.ow) return;
+    const int64_t ox = i % p.ow, oy = i / p.ow % p.oh, c = i / p.ow / p.oh % p.c,
+                  n = i / p.ow / p.oh / p.c;
+    const int64_t *s = p.in.stride, plane = n * s[0] + c * s[1];
+    const float y = coordinate(p, 0, oy, p.h, p.oh), x = coordinate(p, 1, ox, p.w, p.ow);
+    float v;
+    if (p.resize == PQ_RESIZE_NEAREST) {
+        const int64_t iy = clamp_index(nearest(p.nearest, y), p.h),
+                      ix = clamp_index(nearest(p.nearest, x), p.w);
+        v = load_one(p.in.form, p.in.data, plane + iy * s[2] + ix * s[3]);
+    } else {
+        const float y0 = floorf(y), x0 = floorf(x), ty = y - y0, tx = x - x0;
+        const int64_t ya = clamp_index(y0, p.h) * s[2], yb = clamp_index(y0 + 1, p.h) * s[2];
+        const int64_t xa = clamp_index(x0, p.w) * s[3], xb = clamp_index(x0 + 1, p.w) * s[3];
+        const float top = load_one(p.in.form, p.in.data, plane + ya + xa) * (1 - tx) +
+                          load_one(p.in.form, p.in.data, plane + ya + xb) * tx;
+        const float bottom = load_one(p.in.form, p.in.data, plane + yb + xa) * (1 - tx) +
+                             load_one(p.in.form, p.in.data, plane + yb + xb) * tx;
+        v = top * (1 - ty) + bottom * ty;
+    }
+    store_one(
+        p.out.form, 1.0f / p.out.form.scale, p.out.data,
+        n * p.out.stride[0] + c * p.out.stride[1] + oy * p.out.stride[2] + ox * p.out.stride[3], v);
+}
+
+/* ---- heads ---- */
+
+/* A warp an anchor: its scores; then eight lanes a side of its box. Source: arXiv:2006.04388. */
+__global__ void __launch_bounds__(PQ_CU_THREADS) decode(const __grid_constant__ pq_cu_decode p)
+{
+    const int64_t i = ((int64_t)blockIdx.x * blockDim.x + threadIdx.x) / 32;
+    const int lane = (int)threadIdx.x % 32, side = lane / 8, part = lane % 8;
+    pdl_launch();
+    pdl_wait();
+    if (i >= (int64_t)p.n * p.anchors) return;
+    const int n = (int)(i / p.anchors), anchor = (int)(i % p.anchors);
+    int l = 0;
+    while (l + 1 < p.levels && anchor >= p.level[l + 1].first) l++;
+    const pq_cu_level &v = p.level[l];
+    const int at = anchor - v.first, y = at / v.w, x = at - y * v.w;
+    const int64_t pixel = (int64_t)n * v.h * v.w + at;
+    for (int c = lane; c < p.classes; c += 32)
+        p.scores[i * p.classes + c] =
+            sigmoid_of<true>(load_one(v.cls_form, v.cls, pixel * v.cls_pitch + c));
+    const int64_t reg = pixel * v.reg_pitch + side * p.bins;
+    float top = __int_as_float((int)0xff800000), sum = 0, mean = 0;
+    for (int k = part; k < p.bins; k += 8)
+        top = fmaxf(top, load_one(v.reg_form, v.reg, reg + k) * v.factor);
+    for (int d = 4; d; d /= 2) top = fmaxf(top, __shfl_xor_sync(~0u, top, d));
+    for (int k = part; k < p.bins; k += 8) {
+        const float e = expf(load_one(v.reg_form, v.reg, reg + k) * v.factor - top);
+        sum += e;
+        mean = fmaf(e, (float)k, mean);
+    }
+    for (int d = 4; d; d /= 2) {
+        sum += __shfl_xor_sync(~0u, sum, d);
+        mean += __shfl_xor_sync(~0u, mean, d);
+    }
+    if (part == 0) {
+        const float distance = mean / sum * v.stride;
+        const float centre = (float)(side % 2 ? y : x) * v.stride;
+        p.boxes[4 * i + side] = side < 2 ? centre - distance : centre + distance;
+    }
+}
+
+extern "C" const pq_cu_kernels *pq_cu_kernels_get(void)
+{
+    static const pq_cu_kernels all = {KERNEL(depthwise), KERNEL(direct), KERNEL(rows),
+                                      KERNEL(pool),      KERNEL(image),  KERNEL(map),
+                                      KERNEL(reduce),    KERNEL(resize), KERNEL(decode)};
+    return &all;
+}

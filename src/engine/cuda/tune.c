@@ -1,0 +1,202 @@
+/* Launching, and which shape of conv_mma runs a layer: measured on the device while compiling. */
+#include <stdio.h>
+#include <string.h>
+
+#include "engine/cuda/cuda.h"
+
+enum { REPEATS = 6, MOST_CANDIDATES = 160, SPLITS = 6 };
+
+const pq_cu_variant *cu_variants(int kind, int *n)
+{
+    return kind == PQ_CU_KIND_F16  ? pq_cu_variants_f16(n)
+           : kind == PQ_CU_KIND_S8 ? pq_cu_variants_s8(n)
+                                   : pq_cu_variants_f32(n);
+}
+
+void cu_choose(cu_node *n, const pq_cu_variant *v, int variant, int split)
+{
+    pq_cu_conv *p = &n->p.conv;
+    p->split = split;
+    n->variant = variant;
+    n->kernel = v->kernel;
+    n->block = (unsigned)v->threads;
+    n->smem = (unsigned)v->smem;
+    n->grid[0] = (unsigned)pq_cu_ceil(p->m, v->bm);
+    n->grid[1] = (unsigned)pq_cu_ceil(p->n, v->bn);
+    n->grid[2] = (unsigned)split;
+    n->cluster = split > 1 ? (unsigned)split : 0;
+}
+
+cudaError_t cu_launch(const cu_session *s, const cu_node *n)
+{
+    cudaLaunchAttribute attr[2];
+    unsigned n_attr = 0;
+    union {
+        const void *in;
+        void *out;
+    } params = {&n->p};
+    void *args[1] = {params.out};
+    if (s->device.dependent) {
+        attr[n_attr].id = cudaLaunchAttributeProgrammaticStreamSerialization;
+        attr[n_attr++].val.programmaticStreamSerializationAllowed = 1;
+    }
+    if (n->cluster) {
+        attr[n_attr].id = cudaLaunchAttributeClusterDimension;
+        attr[n_attr].val.clusterDim.x = attr[n_attr].val.clusterDim.y = 1;
+        attr[n_attr++].val.clusterDim.z = n->cluster;
+    }
+    const cudaLaunchConfig_t config = {.gridDim = {n->grid[0], n->grid[1], n->grid[2]},
+                                       .blockDim = {n->block, 1, 1},
+                                       .dynamicSmemBytes = n->smem,
+                                       .stream = s->stream,
+                                       .attrs = attr,
+                                       .numAttrs = n_attr};
+    return cudaLaunchKernelExC(&config, n->kernel, args);
+}
+
+typedef struct candidate {
+    int variant, split;
+    double score; /* estimated, of those worth measuring the lowest are taken */
+} candidate;
+
+/* Rounds of blocks times the work of one: what a variant would take were it all arithmetic. Only to
+ * leave hopeless ones out. */
+static double estimate(const cu_session *s, const cu_node *n, const pq_cu_variant *v, int split)
+{
+    const pq_cu_conv *p = &n->p.conv;
+    const double blocks = (double)pq_cu_ceil(p->m, v->bm) * pq_cu_ceil(p->n, v->bn) * split;
+    const int fit = (int)(200 * 1024 / (size_t)v->smem), by_threads = 1536 / v->threads;
+    const double resident = (double)s->device.sms * (fit < by_threads ? fit : by_threads);
+    const double waves = blocks <= resident ? 1 : blocks / resident;
+    const int steps = pq_cu_ceil(pq_cu_ceil(p->k_chunks, v->row / PQ_CU_CHUNK), split);
+    const double busy = blocks / s->device.sms < 1 ? 1 : blocks / s->device.sms;
+    const double loaded = (double)steps * v->row * (v->bm + v->bn) / 8192.0;
+    return 4 + waves * (steps * 0.35 + 1) + busy * loaded * 0.1 + (split > 1 ? 1.5 : 0);
+}
+
+static int candidates_of(const cu_session *s, const cu_node *n, candidate c[MOST_CANDIDATES])
+{
+    static const int splits[SPLITS] = {1, 2, 3, 4, 6, CU_MOST_SPLIT};
+    int n_variants, count = 0;
+    const pq_cu_variant *v = cu_variants(n->kind, &n_variants);
+    const pq_cu_conv *p = &n->p.conv;
+    double best = 1e30;
+    for (int i = 0; i < n_variants; i++) {
+        const int steps = pq_cu_ceil(p->k_chunks, v[i].row / PQ_CU_CHUNK);
+        const int blocks = pq_cu_ceil(p->m, v[i].bm) * pq_cu_ceil(p->n, v[i].bn);
+        if ((size_t)v[i].smem > s->device.smem || pq_cu_ceil(p->n, v[i].bn) > 65535) continue;
+        for (int k = 0; k < SPLITS && count < MOST_CANDIDATES; k++) {
+            if (splits[k] > 1 &&
+                (!s->device.dependent || steps < 2 * splits[k] || blocks > 2 * s->device.sms))
+                break;
+            c[count] = (candidate){i, splits[k], estimate(s, n, &v[i], splits[k])};
+            if (c[count].score < best) best = c[count].score;
+            count++;
+        }
+    }
+    int kept = 0;
+    for (int i = 0; i < count; i++)
+        if (c[i].score <= 2.0 * best) c[kept++] = c[i];
+    return kept;
+}
+
+/* Two nodes that differ only in where their operands lie. */
+static bool same_shape(const cu_node *a, const cu_node *b)
+{
+    const pq_cu_conv *x = &a->p.conv, *y = &b->p.conv;
+    return a->kind == b->kind && x->m == y->m && x->n == y->n && x->k_chunks == y->k_chunks &&
+           x->chunks == y->chunks && x->h == y->h && x->w == y->w && x->sh == y->sh &&
+           x->kh == y->kh && x->dh == y->dh && x->n_dest == y->n_dest &&
+           !x->residual == !y->residual && x->dest[0].form.dtype == y->dest[0].form.dtype;
+}
+
+static pq_status measure(pq_ctx *ctx, cu_session *s, cu_node *n)
+{
+    candidate c[MOST_CANDIDATES];
+    cudaEvent_t event[MOST_CANDIDATES + 1] = {NULL};
+    int n_variants, best = 0;
+    float least = 1e30f;
+    const pq_cu_variant *v = cu_variants(n->kind, &n_variants);
+    pq_status st = PQ_OK;
+    const int count = candidates_of(s, n, c);
+    PQ_ASSERT(ctx, count > 0);
+    for (int i = 0; i <= count; i++) CU_TRY(ctx, cudaEventCreate(&event[i]));
+    for (int round = 0; round < 2; round++) { /* the first warms up */
+        for (int i = 0; i < count; i++) {
+            cu_choose(n, &v[c[i].variant], c[i].variant, c[i].split);
+            CU_TRY(ctx, cudaEventRecord(event[i], s->stream));
+            for (int k = 0; k < (round ? REPEATS : 1); k++) CU_TRY(ctx, cu_launch(s, n));
+        }
+        CU_TRY(ctx, cudaEventRecord(event[count], s->stream));
+        CU_TRY(ctx, cudaStreamSynchronize(s->stream));
+    }
+    for (int i = 0; i < count; i++) {
+        float ms;
+        CU_TRY(ctx, cudaEventElapsedTime(&ms, event[i], event[i + 1]));
+        if (ms < least) {
+            least = ms;
+            best = i;
+        }
+    }
+    cu_choose(n, &v[c[best].variant], c[best].variant, c[best].split);
+out:
+    for (int i = 0; i <= count; i++)
+        if (event[i]) cudaEventDestroy(event[i]);
+    return st;
+}
+
+static void take(const cu_session *s, cu_node *n, const cu_force *f)
+{
+    int count;
+    const pq_cu_variant *v = cu_variants(n->kind, &count);
+    const int i = (size_t)v[f->variant % count].smem <= s->device.smem ? f->variant % count : 0;
+    cu_choose(n, &v[i], i, s->device.dependent ? f->split : 1);
+}
+
+/* The shape of a node like it, of an earlier session, or that measuring finds. */
+static pq_status choose(pq_ctx *ctx, cu_session *s, size_t i, cu_tuned *tuned)
+{
+    cu_node *n = &s->node[i];
+    int variant, split, unused;
+    const pq_cu_variant *v = cu_variants(n->kind, &unused);
+    for (size_t j = 0; j < i; j++)
+        if (same_shape(&s->node[j], n)) {
+            variant = s->node[j].variant;
+            cu_choose(n, &v[variant], variant, s->node[j].p.conv.split);
+            return PQ_OK;
+        }
+    if (cu_tuned_find(tuned, s, n, &variant, &split)) {
+        cu_choose(n, &v[variant], variant, split);
+        return PQ_OK;
+    }
+    pq_status st = pq_prefix(ctx, measure(ctx, s, n), "node '%s' (%d pixels, %d channels)",
+                             cu_node_of(s, n->step)->name, n->p.conv.m, n->p.conv.n);
+    return st == PQ_OK ? cu_tuned_add(ctx, tuned, s, n) : st;
+}
+
+pq_status cu_tune(pq_ctx *ctx, cu_session *s, const cu_force *force)
+{
+    cu_tuned tuned;
+    pq_status closed, st = cu_tuned_open(ctx, &tuned);
+    if (st != PQ_OK) return st;
+    for (int kind = 0; kind < PQ_CU_KINDS; kind++) {
+        int n;
+        const pq_cu_variant *v = cu_variants(kind, &n);
+        for (int i = 0; i < n; i++)
+            if ((size_t)v[i].smem <= s->device.smem)
+                CU_TRY(ctx, cudaFuncSetAttribute(v[i].kernel,
+                                                 cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                                 v[i].smem));
+    }
+    for (size_t i = 0; i < s->n_nodes; i++) {
+        cu_node *n = &s->node[i];
+        if (n->kind < 0) continue;
+        if (force)
+            take(s, n, force);
+        else
+            PQ_TRY(choose(ctx, s, i, &tuned));
+    }
+out:
+    closed = cu_tuned_close(ctx, &tuned, st == PQ_OK);
+    return st == PQ_OK ? closed : st;
+}

@@ -1,0 +1,223 @@
+/**
+ * @file emulator.hpp
+ * CUDA's words in plain C++, so that the kernels themselves run on a CPU and are tested where there
+ * is no GPU: indices, barriers, shuffles, copies, matrices. It stands in for CUDA's headers and for
+ * the inline assembly of engine/cuda/primitives.cuh; all else is the very source that nvcc
+ * compiles.
+ *
+ * The threads of a block, or of all blocks of a cluster, are fibers that take turns; one that waits
+ * at a barrier gives way to the next. An asynchronous copy is made when it is waited for and not
+ * before, shared memory is garbage before a block begins and after it has ended, and every second
+ * block runs its last thread first, so that a missing wait shows. What it cannot show: the code of
+ * older architectures, races between launches, bank conflicts, anything about time.
+ */
+#ifndef PQ_EMULATOR_HPP
+#define PQ_EMULATOR_HPP
+
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <type_traits>
+
+#include "cuda_runtime_api.h"
+
+#define __global__ static
+#define __device__
+#define __host__
+#define __constant__
+#define __forceinline__ inline
+#define __noinline__ __attribute__((noinline))
+#define __grid_constant__
+#define __launch_bounds__(...)
+#define __CUDA_ARCH__ 900
+#define __restrict__
+
+struct float2 {
+    float x, y;
+};
+struct alignas(16) float4 {
+    float x, y, z, w;
+};
+struct alignas(8) uint2 {
+    unsigned x, y;
+};
+struct alignas(16) uint4 {
+    unsigned x, y, z, w;
+};
+static inline uint2 make_uint2(unsigned x, unsigned y) { return {x, y}; }
+static inline float4 make_float4(float x, float y, float z, float w) { return {x, y, z, w}; }
+
+/* ---- threads ---- */
+
+struct emulated_thread {
+    dim3 thread, block, block_dim;
+    uint8_t *shared;
+};
+/** The running thread. */
+const emulated_thread &emulated_self();
+#define threadIdx (emulated_self().thread)
+#define blockIdx (emulated_self().block)
+#define blockDim (emulated_self().block_dim)
+
+void emulated_block_wait(); /* __syncthreads; ends the process where some never arrive */
+void emulated_cluster_wait();
+/** Leaves n bytes for the other threads of the warp; returns all 32 places, `stride` apart. */
+const uint8_t *emulated_exchange(const void *mine, size_t n, size_t *stride);
+void emulated_copy(uint8_t *to, const uint8_t *from, int bytes);
+void emulated_commit();
+void emulated_copies_wait(int left);
+uint8_t *emulated_shared_of(int rank);
+
+static inline void __syncthreads() { emulated_block_wait(); }
+
+template <typename T> T exchanged(T mine, int lane)
+{
+    size_t stride;
+    const uint8_t *all = emulated_exchange(&mine, sizeof mine, &stride);
+    T v;
+    memcpy(&v, all + (size_t)lane * stride, sizeof v);
+    return v;
+}
+
+static inline int lane_of() { return (int)(threadIdx.x % 32); }
+static inline float __shfl_xor_sync(unsigned, float v, int mask)
+{
+    return exchanged(v, lane_of() ^ mask);
+}
+
+/* ---- numbers ---- */
+
+static inline float __int_as_float(int i)
+{
+    float f;
+    memcpy(&f, &i, sizeof f);
+    return f;
+}
+static inline double __longlong_as_double(long long i)
+{
+    double d;
+    memcpy(&d, &i, sizeof d);
+    return d;
+}
+#define __expf expf /* glibc has one of that name */
+static inline float __fdividef(float a, float b) { return a / b; }
+static inline float __ldg(const float *p) { return *p; }
+
+extern "C" float pq_f16_to_f32(uint16_t h);
+extern "C" uint16_t pq_f32_to_f16(float f);
+struct __half {
+    uint16_t bits;
+};
+struct __half2 {
+    __half x, y;
+};
+static inline float __half2float(__half h) { return pq_f16_to_f32(h.bits); }
+static inline __half __float2half_rn(float f) { return {pq_f32_to_f16(f)}; }
+static inline float2 __half22float2(__half2 h) { return {__half2float(h.x), __half2float(h.y)}; }
+static inline __half2 __floats2half2_rn(float x, float y)
+{
+    return {__float2half_rn(x), __float2half_rn(y)};
+}
+
+/* ---- engine/cuda/primitives.cuh ---- */
+
+/* A kernel's address for the tables: a function that unpacks the one argument, and its size. */
+struct emulated_entry {
+    void (*call)(const void *);
+    size_t bytes;
+};
+template <auto K> struct emulated_kernel;
+template <typename P, void (*K)(P)> struct emulated_kernel<K> {
+    static void call(const void *p) { K(*(const typename std::remove_const<P>::type *)p); }
+    static constexpr emulated_entry entry = {call, sizeof(P)};
+};
+#define KERNEL(k) ((const void *)&emulated_kernel<k>::entry)
+
+static inline void pdl_wait() {}
+static inline void pdl_launch() {}
+static inline void cluster_wait() { emulated_cluster_wait(); }
+template <typename T> static inline const T *cluster_shared(T *p, int rank)
+{
+    return (const T *)(emulated_shared_of(rank) + ((uint8_t *)p - emulated_self().shared));
+}
+static inline uint8_t *shared_memory() { return emulated_self().shared; }
+
+typedef uint64_t shared_at;
+static inline shared_at shared_address(const void *p) { return (shared_at)(uintptr_t)p; }
+static inline void copy16(shared_at to, const uint8_t *from, int bytes)
+{
+    emulated_copy((uint8_t *)(uintptr_t)to, from, bytes);
+}
+static inline void copies_commit() { emulated_commit(); }
+template <int LEFT> static inline void copies_wait() { emulated_copies_wait(LEFT); }
+
+/* Lane 8 i + r gives the address of row r of matrix i; each lane gets elements 2 (lane % 4) and the
+ * next of row lane / 4 of each. PTX ISA, ldmatrix. */
+static inline void ldmatrix4(unsigned r[4], shared_at address)
+{
+    size_t stride;
+    const int lane = lane_of();
+    const uint8_t *all = emulated_exchange(&address, sizeof address, &stride);
+    for (int i = 0; i < 4; i++) {
+        shared_at row;
+        memcpy(&row, all + (size_t)(8 * i + lane / 4) * stride, sizeof row);
+        memcpy(&r[i], (const uint8_t *)(uintptr_t)row + 4 * (lane % 4), 4);
+    }
+}
+
+/* PTX ISA, fragments of mma.m16n8k16 with .f16: row and column by lane / 4, inner pairs by
+ * lane % 4. */
+struct emulated_f16 {
+    float a[8], b[4];
+};
+static inline void mma(float c[4], const unsigned a[4], const unsigned b[2])
+{
+    emulated_f16 mine;
+    size_t stride;
+    const int lane = lane_of();
+    for (int i = 0; i < 8; i++) mine.a[i] = pq_f16_to_f32((uint16_t)(a[i / 2] >> 16 * (i % 2)));
+    for (int i = 0; i < 4; i++) mine.b[i] = pq_f16_to_f32((uint16_t)(b[i / 2] >> 16 * (i % 2)));
+    const uint8_t *all = emulated_exchange(&mine, sizeof mine, &stride);
+    for (int q = 0; q < 4; q++) {
+        const int high = q / 2, n = lane % 4 * 2 + q % 2;
+        float sum = 0;
+        for (int t = 0; t < 4; t++) {
+            const emulated_f16 *x =
+                (const emulated_f16 *)(const void *)(all + (size_t)(lane / 4 * 4 + t) * stride);
+            const emulated_f16 *y =
+                (const emulated_f16 *)(const void *)(all + (size_t)(n * 4 + t) * stride);
+            for (int h = 0; h < 2; h++)
+                for (int e = 0; e < 2; e++) sum += x->a[2 * (2 * h + high) + e] * y->b[2 * h + e];
+        }
+        c[q] += sum;
+    }
+}
+
+/* The same of mma.m16n8k32 with .s8: inner fours by lane % 4. */
+struct emulated_s8 {
+    int8_t a[16], b[8];
+};
+static inline void mma(int c[4], const unsigned a[4], const unsigned b[2])
+{
+    emulated_s8 mine;
+    size_t stride;
+    const int lane = lane_of();
+    memcpy(mine.a, a, 16);
+    memcpy(mine.b, b, 8);
+    const uint8_t *all = emulated_exchange(&mine, sizeof mine, &stride);
+    for (int q = 0; q < 4; q++) {
+        const int high = q / 2, n = lane % 4 * 2 + q % 2;
+        int sum = 0;
+        for (int t = 0; t < 4; t++) {
+            const emulated_s8 *x =
+                (const emulated_s8 *)(const void *)(all + (size_t)(lane / 4 * 4 + t) * stride);
+            const emulated_s8 *y =
+                (const emulated_s8 *)(const void *)(all + (size_t)(n * 4 + t) * stride);
+            for (int h = 0; h < 2; h++)
+                for (int e = 0; e < 4; e++) sum += x->a[4 * (2 * h + high) + e] * y->b[4 * h + e];
+        }
+        c[q] += sum;
+    }
+}
+
+#endif

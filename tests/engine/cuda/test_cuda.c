@@ -1,0 +1,177 @@
+/* The cuda engine against ref: random small networks in every precision, and every shape of the
+ * tensor core convolution on random layers. Plans that are all INT8 must agree bit for bit
+ * (networks with Tanh excepted: its libm is not ours); floats within a stated part of the largest
+ * value. PQ_CUDA_GRAPHS: how many networks (default 40), PQ_CUDA_LAYERS: how many random layers
+ * each shape runs on (default 8), PQ_CUDA_SIDE: their size (default 30), PQ_CUDA_UNTUNED: 1 leaves
+ * out measuring which shape is fastest, where time means nothing. */
+#include "compare.h"
+
+enum { NODES = 14 };
+
+static int n_graphs(void) { return compare_number("PQ_CUDA_GRAPHS", 40); }
+
+static bool has_tanh(const pq_graph *g)
+{
+    for (size_t i = 0; i < g->n_nodes; i++)
+        if (g->node[i].op == PQ_OP_TANH) return true;
+    return false;
+}
+
+static void on_graph(tally *t, uint64_t seed, double share, pq_scheme scheme, pq_precision base,
+                     bool exact)
+{
+    pq_small s;
+    graphs_random(&s, seed, NODES);
+    /* Every second network takes the shapes that measuring finds fastest. */
+    const cu_force force = {(int)seed, 1 + (int)(seed % 3), seed % 4 != 0};
+    const bool tuned = !compare_number("PQ_CUDA_UNTUNED", 0) && seed % 2;
+    if (!exact || !has_tanh(s.g))
+        compare_planned(t, s.ctx, s.g, share, scheme, base, tuned ? NULL : &force, seed);
+    pq_small_end(&s);
+}
+
+static void test_fp32(void **state)
+{
+    tally t = {0};
+    (void)state;
+    for (int i = 1; i <= n_graphs(); i++)
+        on_graph(&t, (uint64_t)i, 0, PQ_SCHEME_S8, PQ_PREC_FP32, false);
+    compare_show("fp32", &t);
+    assert_true(t.worst <= 1e-4);
+}
+
+static void test_fp16(void **state)
+{
+    tally t = {0};
+    (void)state;
+    for (int i = 1; i <= n_graphs(); i++)
+        on_graph(&t, (uint64_t)i, 0, PQ_SCHEME_S8, PQ_PREC_FP16, false);
+    compare_show("fp16", &t);
+    assert_true(t.worst <= 0x1p-7);
+}
+
+static void test_int8(void **state)
+{
+    tally t = {0};
+    (void)state;
+    for (int i = 1; i <= 2 * n_graphs(); i++)
+        on_graph(&t, (uint64_t)i, 1, i % 2 ? PQ_SCHEME_U8 : PQ_SCHEME_S8, PQ_PREC_FP32, true);
+    compare_show("int8", &t);
+    assert_int_equal(t.unequal, 0);
+}
+
+/* Where float layers stand in front of INT8 ones, a last bit may tip a rounding: a level of one
+ * tensor, no more than a few hundredths of an output's range. */
+static void test_mixed(void **state)
+{
+    tally t = {0};
+    (void)state;
+    for (int i = 1; i <= 2 * n_graphs(); i++)
+        on_graph(&t, (uint64_t)i, 0.6, i % 2 ? PQ_SCHEME_U8 : PQ_SCHEME_S8,
+                 i % 4 < 2 ? PQ_PREC_FP16 : PQ_PREC_FP32, false);
+    compare_show("mixed", &t);
+    assert_true(t.worst <= 0.05);
+}
+
+/* ---- every shape of conv_mma ---- */
+
+/* Two convolutions and a sum with the second's input, of random odd sizes. */
+static void layers_graph(pq_small *s, uint64_t seed)
+{
+    const uint64_t side = (uint64_t)compare_number("PQ_CUDA_SIDE", 30);
+    pq_rng rng = {seed * 77 + 5};
+    const int64_t c = (int64_t)(1 + pq_rng_below(&rng, 5 * side)),
+                  o = (int64_t)(1 + pq_rng_below(&rng, 7 * side));
+    const int64_t h = (int64_t)(5 + pq_rng_below(&rng, side)),
+                  w = (int64_t)(5 + pq_rng_below(&rng, side));
+    const int64_t k = (int64_t)(1 + 2 * pq_rng_below(&rng, 3)),
+                  stride = (int64_t)(1 + pq_rng_below(&rng, 2));
+    pq_small_begin(s, PQ_SHAPE((int64_t)(1 + seed % 2), c, h, w));
+    s->rng.s = seed;
+    const pq_small_window first = {
+        .out = o, .in = c, .kernel = k, .stride = stride, .pad = k / 2, .groups = 1, .bias = true};
+    const pq_small_window second = {
+        .out = o, .in = o, .kernel = 3, .stride = 1, .pad = 1, .groups = 1, .bias = seed % 3 > 0};
+    const pq_value_id a = pq_small_unary(s, "relu", PQ_OP_RELU, pq_small_conv(s, "a", s->x, first));
+    const pq_value_id b = pq_small_conv(s, "b", a, second);
+    const pq_value_id y = pq_small_binary(s, "sum", PQ_OP_ADD, a, b);
+    /* c and d read what b reads: the three may run as one, but b has a sum behind it */
+    const pq_value_id out[3] = {pq_small_unary(s, "silu", PQ_OP_SILU, y),
+                                pq_small_conv(s, "c", a, second), pq_small_conv(s, "d", a, second)};
+    pq_small_outputs(s, out, 3);
+    pq_graph_mark_quantizable(s->g);
+    pq_graph_seal(s->g);
+}
+
+/* One layer in every shape, half of the splits each. */
+static void every_shape(tally *t, int kind, pq_precision base, uint64_t seed)
+{
+    static const int splits[] = {1, 2, 3, 8};
+    const bool int8 = kind == PQ_CU_KIND_S8;
+    pq_small s;
+    pq_tensor in;
+    pq_ranges *r;
+    pq_plan *plan;
+    int n;
+    cu_variants(kind, &n);
+    layers_graph(&s, seed);
+    graphs_input(&in, s.ctx, s.g, seed);
+    graphs_ranges(&r, s.ctx, s.g, &in);
+    graphs_plan(&plan, s.ctx, s.g, r, &pq_engine_cuda, int8, PQ_SCHEME_S8, base, seed);
+    for (int v = 0; v < n; v++)
+        for (int k = (int)(seed % 2); k < 4; k += 2) {
+            const cu_force force = {v, splits[(k + v) % 4], k < 2};
+            compare_engines(t, s.ctx, s.g, plan, &in, &force, seed * 1000 + (uint64_t)(v * 10 + k));
+        }
+    pq_plan_free(plan);
+    pq_ranges_free(r);
+    pq_tensor_clear(&in);
+    pq_small_end(&s);
+}
+
+static void test_shapes(void **state)
+{
+    static const struct {
+        const char *name;
+        int kind;
+        pq_precision base;
+        double bound;
+    } of[] = {{"float32 layers", PQ_CU_KIND_F32, PQ_PREC_FP32, 1e-4},
+              {"float16 layers", PQ_CU_KIND_F16, PQ_PREC_FP16, 0x1p-8},
+              {"int8 layers", PQ_CU_KIND_S8, PQ_PREC_FP32, 0}};
+    (void)state;
+    for (size_t i = 0; i < sizeof of / sizeof *of; i++) {
+        tally t = {0};
+        for (int seed = 1; seed <= compare_number("PQ_CUDA_LAYERS", 8); seed++)
+            every_shape(&t, of[i].kind, of[i].base, (uint64_t)seed);
+        compare_show(of[i].name, &t);
+        assert_true(t.worst <= of[i].bound);
+    }
+}
+
+/* What a user gets: no shape forced. */
+static void test_tuned(void **state)
+{
+    tally t = {0};
+    pq_small s;
+    (void)state;
+    pq_small_begin(&s, PQ_SHAPE(1, 5, 6, 7));
+    const pq_small_window w = {.out = 9, .in = 5, .kernel = 3, .stride = 2, .pad = 1, .groups = 1};
+    const pq_value_id y = pq_small_conv(&s, "a", s.x, w);
+    pq_small_outputs(&s, &y, 1);
+    pq_graph_mark_quantizable(s.g);
+    pq_graph_seal(s.g);
+    compare_planned(&t, s.ctx, s.g, 1, PQ_SCHEME_S8, PQ_PREC_FP32, NULL, 3);
+    assert_int_equal(t.unequal, 0);
+    compare_planned(&t, s.ctx, s.g, 0, PQ_SCHEME_S8, PQ_PREC_FP16, NULL, 3);
+    assert_true(t.worst <= 0x1p-8);
+    pq_small_end(&s);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_fp32),   cmocka_unit_test(test_fp16),
+                                       cmocka_unit_test(test_int8),   cmocka_unit_test(test_mixed),
+                                       cmocka_unit_test(test_shapes), cmocka_unit_test(test_tuned)};
+    return compare_main(tests, sizeof tests / sizeof *tests);
+}

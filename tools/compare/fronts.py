@@ -1,0 +1,82 @@
+#!/usr/bin/env python3
+"""Accuracy at equal measured time: ours, one operator at a time, random, and the original's preset.
+
+    tools/compare/fronts.py [--model yolox_nano.onnx] [--preset tiny|small|medium]
+
+Each way gives plans with ever more operators in full precision: ours are the points of `run
+--pareto`, "one at a time" keeps those that lose most AP when quantized alone (`run --every`),
+"random" keeps any. Each plan is measured by `run --plan`: the same scales, corrections and
+images, timed in turn with full precision. For each plan of another way, the best of ours that is
+at most 1 % slower may lose at most --noise AP against it. Writes fronts.svg and fronts.json; exit
+1 where ours is worse, or where a predicted time or AP of ours is off by more than 5 % or 0.004."""
+import json
+import random
+import sys
+
+import common
+
+
+def keep_of(result, bits):
+    return {o['name'] for o in result['operators'] if bits[o['index']] != '1'}
+
+
+def check_predictions(result):
+    """The front as predicted and as `run` measured it."""
+    bad, full = 0, common.ap_of(common.row(result, 'fp32'))
+    rows = []
+    for q in result['front']:
+        off = abs(q['predicted_ms'] / q['ms'] - 1)
+        far = abs(q['predicted_drop'] - q['drop'])
+        bad += off > 0.05 or far > 0.004
+        rows.append([q['kept'], f'{q["ms"]:.3f}', f'{q["predicted_ms"]:.3f}', f'{100 * off:.1f} %',
+                     f'{full - q["drop"]:.4f}', f'{full - q["predicted_drop"]:.4f}', f'{far:.4f}'])
+    common.table(['kept', 'ms', 'predicted', 'off', 'AP', 'predicted', 'off'], rows)
+    print(f'{bad} of {len(rows)} points beyond 5 % or 0.004\n')
+    return bad
+
+
+def main():
+    p = common.arguments(__doc__.split('\n', maxsplit=1)[0], model='yolox_nano.onnx', preset=None,
+                         noise=0.004, seed=1)
+    o = p.parse_args()
+    place = common.Place(o, 'fronts')
+    model, out = place.model(o.model), place.work / 'run'
+    result, _ = common.run(place, model, out, '--every', '--pareto')
+    bad = check_predictions(result)
+    operators = result['operators']
+    names = [q['name'] for q in operators]
+    alone = sorted(operators, key=lambda q: q.get('AP_quantized', 2))
+    order = {'one at a time': [q['name'] for q in alone],
+             'random': random.Random(o.seed).sample(names, len(names))}
+    counts = sorted({round(len(names) * f) for f in (0.03, 0.08, 0.15, 0.25, 0.4, 0.6)} - {0})
+    wanted = [('ours', keep_of(result, q['int8'])) for q in result['front']]
+    wanted += [(way, set(ranked[:n])) for way, ranked in order.items() for n in counts]
+    wanted = [('all-INT8', set()), *wanted]
+    if o.preset:
+        given, _ = common.run(place, model, out, '--preset', o.preset)
+        wanted.append(('preset', set(common.kept(given))))
+    found = [(way, common.measured(place, model, out, keep)) for way, keep in wanted]
+    full_ms = sorted(f[3] for _, f in found)[len(found) // 2]
+    full = common.ap_of(common.row(result, 'fp32'))
+    points = {}
+    for way, (ap, _, part, _) in found:
+        points.setdefault(way, []).append((part * full_ms, ap))
+    ours = [*points['ours'], (full_ms, full)]
+    rows, worse = [['full precision', f'{full_ms:.3f}', f'{full:.4f}', '']], 0
+    for way, plans in points.items():
+        for ms, ap in sorted(plans):
+            best = max((a for t, a in ours if t <= 1.01 * ms), default=float('nan'))
+            lost = way != 'ours' and not best >= ap - o.noise
+            worse += lost
+            rows.append([way, f'{ms:.3f}', f'{ap:.4f}',
+                         '' if way == 'ours' else f'{best - ap:+.4f}' + (' worse' if lost else '')])
+    common.table(['way', 'ms', 'AP', 'ours at this time'], rows)
+    common.plot(place.work / 'fronts.svg', points, 'ms', 'AP')
+    (place.work / 'fronts.json').write_text(
+        json.dumps({'full': [full_ms, full], **points}, indent=1))
+    print(f'{worse} plans are better than ours at their time; {place.work}/fronts.svg')
+    return 1 if worse or bad else 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,56 @@
+#!/bin/sh
+# What a bare machine with a GPU needs to test and measure the cuda engine: the command, the module,
+# the tests (also compiled for older GPUs, as PTX), the libraries that they load, models, ranges,
+# plans and images. cuda_pack.sh FOLDER, after make build; then, there: sh FOLDER/run.sh
+# T, S and M have weights by formula, as speed goes by shapes; AP is YOLOX-nano's.
+set -eu
+cd "$(dirname "$0")/.."
+[ $# -eq 1 ] || { echo "usage: tools/cuda_pack.sh FOLDER" >&2; exit 2; }
+to=$1
+shared=${PQ_SHARED:-../shared}
+release=build/release
+work=build/cuda-pack
+rm -rf "$work"
+mkdir -p "$to" "$work/lib" "$work/shared/golden" "$work/images"
+
+# The code of older GPUs runs on a newer one where it comes as PTX alone.
+for arch in 75 80; do
+    cmake -S . -B build/ptx$arch -G Ninja -DCMAKE_BUILD_TYPE=Release \
+        -DPQ_CUDA_ARCHS=$arch-virtual >"$work/configure.log"
+    cmake --build build/ptx$arch --target test_cuda_graphs test_cuda_nets
+    for test in graphs nets; do
+        cp build/ptx$arch/tests/engine/cuda/test_cuda_$test "$work/test_cuda_${test}_ptx$arch"
+    done
+done
+cmake --build --preset release --target pquant_cuda test_cuda_graphs test_cuda_nets pq_peer_model
+cp $release/pquant $release/libpquant_cuda.so $release/tests/peers/pq_peer_model \
+    $release/tests/engine/cuda/test_cuda_graphs $release/tests/engine/cuda/test_cuda_nets "$work"
+ldd $release/pquant "$work"/test_cuda_graphs | awk '/=> \//{print $3}' | sort -u |
+    grep -vE '/(libc|libm|libpthread|libdl|libstdc\+\+|libgcc_s|ld-linux)[.-]' |
+    while read -r library; do cp -L "$library" "$work/lib/"; done
+strip "$work"/pquant "$work"/pq_peer_model "$work"/test_cuda_* "$work"/lib/*
+
+cp -r "$shared/golden/synthetic" "$work/shared/golden/"
+cp "$shared"/coco128/images/val2017/* "$work/images/"
+cp "$shared"/coco128/annotations/instances_val2017.json "$work/annotations.json"
+PQ_SHARED=$shared
+export PQ_SHARED
+cp "$shared/models/yolox_nano.onnx" "$work"
+for name in T S M nano; do
+    model=$work/$name.pqe
+    if [ $name = nano ]; then
+        model=$work/yolox_nano.onnx
+    else
+        $release/tests/peers/pq_peer_model synthetic $name 640 "$model"
+    fi
+    $release/pquant calibrate "$model" --calib-data "$shared/coco128/images/train2017" \
+        --calib-images 4 --calibrator max --no-equalize --no-bias-correct --no-adaround -q \
+        -o "$work/$name.ranges.json"
+    $release/tests/peers/pq_peer_model plan "$model" "$work/$name.ranges.json" medium fp16 \
+        "$work/$name.partial.json"
+done
+rm "$work"/[TSM].pqe # made again there
+cp tests/peers/torch_compile.py "$work"
+tar -C "$work" -cJf "$to/cuda.txz" .
+cp tools/cuda_run.sh "$to/run.sh"
+du -sh "$to"
