@@ -13,3 +13,8 @@ find_program(PROTOC_C NAMES protoc-c protoc REQUIRED)
 # oneDNN 3: the system's if it has one, else what tools/deps.sh unpacked into deps/.
 find_path(DNNL_INCLUDE oneapi/dnnl/dnnl.h HINTS ${CMAKE_SOURCE_DIR}/deps/onednn/include REQUIRED)
 find_library(DNNL_LIBRARY dnnl HINTS ${CMAKE_SOURCE_DIR}/deps/onednn/lib REQUIRED)
+
+# MPI is for `mpirun pquant sweep` alone; a Debian package does not ask for it.
+if(PQ_MPI)
+  find_package(MPI COMPONENTS C)
+endif()

@@ -1,4 +1,5 @@
 option(PQ_TESTS "Build the tests" ON)
+option(PQ_MPI "Build the module for mpirun, where MPI is found" ON)
 option(PQ_WERROR "Turn warnings into errors" ON)
 set(PQ_SANITIZE "" CACHE STRING "Sanitizers to build with: address, undefined, thread (or empty)")
 

@@ -4,7 +4,8 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 packages="gcc g++ cmake ninja-build pkg-config unzip python3 python3-pip libzip-dev libturbojpeg0-dev
-libspng-dev libprotobuf-c-dev protobuf-c-compiler libonnx-dev libcjson-dev libcmocka-dev zlib1g-dev"
+libspng-dev libprotobuf-c-dev protobuf-c-compiler libonnx-dev libcjson-dev libcmocka-dev zlib1g-dev
+openmpi-bin libopenmpi-dev"
 [ "${1:-}" = package ] && packages="$packages dpkg-dev file"
 [ "${1:-}" = lint ] && packages="$packages clang-format clang-tidy"
 missing=""

@@ -133,6 +133,24 @@ typedef enum pq_sweep_kind {
  */
 PQ_API PQ_MUST_USE pq_status pq_sweep(pq_ctx *ctx, pq_scores **out, pq_meter *m,
                                       pq_sweep_kind kind);
+/** The same for a part of the units, so that n processes that know nothing of each other share the
+ *  work: those whose number leaves shard - 1 when divided by n_shards (shard 1 .. n_shards), and
+ *  what the journal knows of the others. Errors: as above; INVALID (no such shard). */
+PQ_API PQ_MUST_USE pq_status pq_sweep_shard(pq_ctx *ctx, pq_scores **out, pq_meter *m,
+                                            pq_sweep_kind kind, size_t shard, size_t n_shards);
+/** What pq_journal_merge found. */
+typedef struct pq_merged {
+    size_t n_lines, n_new; /* in the result; of these not in `to` before */
+    size_t n_repeated;     /* the same measurement once more: left out */
+    size_t n_torn;         /* no whole line: left out */
+} pq_merged;
+/**
+ * Journals into one: the lines of `to`, if it exists, then those of each file, of any context. `to`
+ * appears when it is whole, and stays as it is on failure. Errors: FORMAT (two files have the same
+ * measurement with different figures); IO.
+ */
+PQ_API PQ_MUST_USE pq_status pq_journal_merge(pq_ctx *ctx, pq_merged *out, const char *to,
+                                              const char *const *from, size_t n);
 /** AP of the units named, in addition to what s holds. Errors: as above. */
 PQ_API PQ_MUST_USE pq_status pq_sweep_more(pq_ctx *ctx, pq_scores *s, pq_meter *m,
                                            const bool *wanted);

@@ -5,6 +5,7 @@
 
 #include "base/file.h"
 #include "base/mem.h"
+#include "cli/crew.h"
 #include "cli/work.h"
 
 static bool add_number(cJSON *o, const char *key, double v)
@@ -87,8 +88,22 @@ static pq_status print_scores(pq_ctx *ctx, const pq_scores *s, bool screen)
 typedef struct request {
     const char *model, *out;
     bool screen;
-    const char *time_budget;
+    const char *time_budget, *shard;
+    size_t of_shard, n_shards; /* 0: all */
 } request;
+
+/* "2/4" */
+static bool parse_shard(request *r)
+{
+    char *end;
+    const unsigned long long i = strtoull(r->shard, &end, 10);
+    if (end == r->shard || *end != '/') return false;
+    const char *of = end + 1;
+    const unsigned long long n = strtoull(of, &end, 10);
+    r->of_shard = (size_t)i;
+    r->n_shards = (size_t)n;
+    return end != of && !*end && !strpbrk(r->shard, "+- ") && i >= 1 && i <= n && n <= 1 << 20;
+}
 
 static pq_status sweep(pq_ctx *ctx, const request *r, const cli_common *c,
                        const cli_work_opts *opts, cJSON *json)
@@ -96,8 +111,12 @@ static pq_status sweep(pq_ctx *ctx, const request *r, const cli_common *c,
     cli_work w = {0};
     pq_scores *s = NULL;
     pq_status st;
+    const pq_sweep_opts o = {.kind = r->screen ? PQ_SWEEP_SCREEN : PQ_SWEEP_AP,
+                             .shard = r->of_shard,
+                             .n_shards = r->n_shards,
+                             .crew = opts->crew ? &opts->crew->crew : NULL};
     PQ_TRY(cli_work_open(ctx, &w, r->model, c, r->out, opts));
-    PQ_TRY(pq_sweep(ctx, &s, w.meter, r->screen ? PQ_SWEEP_SCREEN : PQ_SWEEP_AP));
+    PQ_TRY(pq_sweep_with(ctx, &s, w.meter, &o));
     if (json)
         st = add_scores(json, s) ? PQ_OK : pq_json_check(ctx, NULL);
     else
@@ -106,6 +125,31 @@ out:
     pq_scores_free(s);
     cli_work_close(&w);
     return st;
+}
+
+/* Alone, or as rank 0, which alone prints and keeps the journal, or as another one. Shards know
+ * nothing of each other, whoever started them. */
+static int sweep_in_crew(pq_ctx *ctx, const request *r, const cli_common *c, cli_work_opts *opts)
+{
+    cli_crew crew = {.crew = {.size = 1}};
+    pq_status st = r->n_shards ? PQ_OK : cli_crew_open(ctx, &crew);
+    if (st != PQ_OK) return cli_crew_rank() == 0 ? cli_fail(ctx, st) : CLI_FAILED;
+    int rc = CLI_DONE;
+    if (!c->threads) opts->meter_threads = crew.threads;
+    if (crew.crew.size > 1) opts->crew = &crew;
+    if (crew.crew.rank > 0) {
+        cli_crew_member(ctx, &crew, r->model, c, r->out);
+    } else {
+        cJSON *json = c->json ? cJSON_CreateObject() : NULL;
+        st = sweep(ctx, r, c, opts, json);
+        if (st != PQ_OK) {
+            cJSON_Delete(json);
+            rc = cli_fail(ctx, st);
+        } else
+            rc = c->json ? cli_print_json(ctx, json) : CLI_DONE;
+    }
+    cli_crew_close(ctx, &crew, rc);
+    return rc;
 }
 
 int cmd_sweep(int argc, char **argv)
@@ -122,6 +166,8 @@ int cmd_sweep(int argc, char **argv)
          "how far detections move on 32 images, in place of AP: a tenth of the time"},
         {"--time-budget", CLI_TEXT, &r.time_budget, "TIME",
          "end by then, operators left over are not measured: 90s, 10m, 2h"},
+        {"--shard", CLI_TEXT, &r.shard, "I/N",
+         "one N-th of the operators, the I-th from 1 on; pquant merge puts the parts together"},
         CLI_OPT_DATA(c),
         CLI_OPT_CALIB(c),
         CLI_OPT_ENGINE(c),
@@ -134,17 +180,14 @@ int cmd_sweep(int argc, char **argv)
     if (n_words != 1) return cli_usage("sweep", "no MODEL given");
     if (r.time_budget && !cli_parse_seconds(r.time_budget, &opts.budget))
         return cli_usage("sweep", "--time-budget '%s', expected 90s, 10m or 2h", r.time_budget);
+    if (r.shard && !parse_shard(&r))
+        return cli_usage("sweep", "--shard '%s', expected I/N with I from 1 to N", r.shard);
     if ((rc = cli_need_data("sweep", &c)) >= 0) return rc;
     r.model = word[0];
     pq_ctx *ctx;
+    c.quiet = c.quiet || (!r.shard && cli_crew_rank() > 0);
     if (cli_context_for(&ctx, &c) != PQ_OK) return CLI_FAILED;
-    cJSON *json = c.json ? cJSON_CreateObject() : NULL;
-    pq_status st = sweep(ctx, &r, &c, &opts, json);
-    if (st != PQ_OK) {
-        cJSON_Delete(json);
-        rc = cli_fail(ctx, st);
-    } else
-        rc = c.json ? cli_print_json(ctx, json) : CLI_DONE;
+    rc = sweep_in_crew(ctx, &r, &c, &opts);
     pq_ctx_free(ctx);
     return rc;
 }

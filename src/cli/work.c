@@ -11,6 +11,7 @@
 #include "base/file.h"
 #include "base/mem.h"
 #include "cli/audit.h"
+#include "cli/crew.h"
 #include "export/calib_pth.h"
 
 /* Hours of measuring must not end at a folder that cannot be written. */
@@ -58,7 +59,8 @@ pq_status cli_work_open(pq_ctx *ctx, cli_work *w, const char *model, const cli_c
     PQ_TRY(cli_scheme(ctx, &w->scheme, c, w->engine));
     PQ_TRY(find_half(ctx, &w->half, w->engine, opts ? opts->half : NULL));
     if (opts && opts->budget > 0) w->deadline = opts->began + 0.85 * opts->budget;
-    PQ_TRY(check_writable(ctx, out));
+    const bool writes = !(opts && opts->reads_only);
+    if (writes) PQ_TRY(check_writable(ctx, out));
     PQ_TRY(pq_strdup(ctx, &w->out, out));
     PQ_TRY(pq_path_join(ctx, &w->journal, out, "sensitivity.jsonl"));
     PQ_TRY(cli_model_load(ctx, &w->model, model, c));
@@ -66,7 +68,8 @@ pq_status cli_work_open(pq_ctx *ctx, cli_work *w, const char *model, const cli_c
     PQ_TRY(pq_path_join(ctx, &journal, out, "corrections.journal"));
     PQ_TRY(cli_calibrate(ctx, &w->calibration, &w->model, c, w->engine, w->data.images, journal));
     PQ_TRY(pq_path_join(ctx, &path, out, "ranges.json"));
-    PQ_TRY(cli_calibration_save(ctx, &w->calibration, path));
+    if (writes) PQ_TRY(cli_calibration_save(ctx, &w->calibration, path));
+    if (opts && opts->crew) cli_crew_calibrated(opts->crew);
     const pq_meter_opts o = {.engine = w->engine,
                              .graph = w->model.graph,
                              .ranges = w->calibration.ranges,
@@ -77,8 +80,9 @@ pq_status cli_work_open(pq_ctx *ctx, cli_work *w, const char *model, const cli_c
                              .coco = w->data.coco,
                              .prep = &w->model.prep,
                              .head = w->model.has_head ? &w->model.head : NULL,
-                             .threads = (int)c->threads,
-                             .journal = w->journal,
+                             .threads = opts && opts->meter_threads ? opts->meter_threads
+                                                                    : (int)c->threads,
+                             .journal = writes ? w->journal : NULL,
                              .deadline = w->deadline};
     st = pq_meter_new(ctx, &w->meter, &o);
 out:

@@ -23,6 +23,9 @@ typedef struct cli_work {
 typedef struct cli_work_opts {
     double began, budget; /* CLOCK_MONOTONIC when the command began; seconds it may take, 0: any */
     const char *half;     /* --float: "auto", "fp32", "bf16" or "fp16"; NULL: fp32 */
+    int meter_threads;    /* of measuring; 0: --threads */
+    bool reads_only;      /* another process keeps the folder: nothing is written */
+    const struct cli_crew *crew; /* whose other ranks wait for the calibration; NULL: none do */
 } cli_work_opts;
 
 /** Make the output folder and see that it can be written, load model and data, calibrate, decode

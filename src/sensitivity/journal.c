@@ -1,11 +1,12 @@
 /* The journal: appended line by line, so that a killed run loses at most the one in flight. */
 #include "sensitivity/journal.h"
 
+#include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/file.h"
-#include "base/json.h"
 #include "base/mem.h"
 
 static pq_status remember(pq_ctx *ctx, pq_journal *j, const pq_entry *e)
@@ -45,19 +46,30 @@ static bool read_measured(const cJSON *o, pq_measured *m)
     return true;
 }
 
+cJSON *pq_entry_parse(pq_entry *e, const char **context, const char *text, size_t n)
+{
+    cJSON *o = cJSON_ParseWithLength(text, n);
+    const cJSON *where = cJSON_GetObjectItemCaseSensitive(o, "context"),
+                *bits = cJSON_GetObjectItemCaseSensitive(o, "labels");
+    *e = (pq_entry){0};
+    if (cJSON_IsString(where) && cJSON_IsString(bits)) {
+        *context = where->valuestring;
+        e->bits = bits->valuestring;
+        e->screen = number(o, "error", &e->error);
+        if (e->screen || read_measured(o, &e->measured)) return o;
+    }
+    cJSON_Delete(o);
+    return NULL;
+}
+
 /* A line that is not whole (the machine went down while it was written) is passed over. */
 static pq_status read_line(pq_ctx *ctx, pq_journal *j, const char *text, size_t n)
 {
-    cJSON *o = cJSON_ParseWithLength(text, n);
-    const cJSON *context = cJSON_GetObjectItemCaseSensitive(o, "context"),
-                *bits = cJSON_GetObjectItemCaseSensitive(o, "labels");
-    pq_status st = PQ_OK;
-    if (cJSON_IsString(context) && cJSON_IsString(bits) &&
-        strcmp(context->valuestring, j->context) == 0) {
-        pq_entry e = {.bits = bits->valuestring};
-        e.screen = number(o, "error", &e.error);
-        if (e.screen || read_measured(o, &e.measured)) st = remember(ctx, j, &e);
-    }
+    const char *context;
+    pq_entry e;
+    cJSON *o = pq_entry_parse(&e, &context, text, n);
+    const bool ours = o && strcmp(context, j->context) == 0;
+    const pq_status st = ours ? remember(ctx, j, &e) : PQ_OK;
     cJSON_Delete(o);
     return st;
 }
@@ -112,32 +124,44 @@ const pq_entry *pq_journal_find_screen(const pq_journal *j, const char *bits)
     return NULL;
 }
 
+/* cJSON takes 15 digits where they are nearly right; what is read back is to be the same number. */
+static bool add(cJSON *o, const char *key, double v)
+{
+    char text[32];
+    snprintf(text, sizeof text, "%.15g", v);
+    if (strtod(text, NULL) != v) snprintf(text, sizeof text, "%.17g", v);
+    return cJSON_AddRawToObject(o, key, isfinite(v) ? text : "null") != NULL;
+}
+
 static bool add_measured(cJSON *o, const pq_measured *m)
 {
     bool ok = true;
     for (int i = 0; ok && i < PQ_FIG_COUNT; i++)
-        ok = cJSON_AddNumberToObject(o, pq_figure_name((pq_figure)i), m->figures.v[i]) != NULL;
-    return ok && cJSON_AddNumberToObject(o, "drop", m->drop) &&
-           cJSON_AddNumberToObject(o, "low", m->low) &&
-           cJSON_AddNumberToObject(o, "high", m->high) &&
-           cJSON_AddNumberToObject(o, "images", (double)m->n_images) &&
-           cJSON_AddBoolToObject(o, "whole", m->whole) &&
-           cJSON_AddNumberToObject(o, "seconds", m->seconds);
+        ok = add(o, pq_figure_name((pq_figure)i), m->figures.v[i]);
+    return ok && add(o, "drop", m->drop) && add(o, "low", m->low) && add(o, "high", m->high) &&
+           add(o, "images", (double)m->n_images) && cJSON_AddBoolToObject(o, "whole", m->whole) &&
+           add(o, "seconds", m->seconds);
+}
+
+pq_status pq_entry_print(pq_ctx *ctx, char **line, const char *context, const pq_entry *e)
+{
+    cJSON *o = cJSON_CreateObject();
+    *line = NULL;
+    const bool ok = cJSON_AddStringToObject(o, "context", context) &&
+                    cJSON_AddStringToObject(o, "labels", e->bits) &&
+                    (e->screen ? add(o, "error", e->error) : add_measured(o, &e->measured)) &&
+                    (*line = cJSON_PrintUnformatted(o)) != NULL;
+    cJSON_Delete(o);
+    return ok ? PQ_OK : pq_json_check(ctx, NULL);
 }
 
 pq_status pq_journal_add(pq_ctx *ctx, pq_journal *j, const pq_entry *e)
 {
+    char *line = NULL;
     pq_status st = remember(ctx, j, e);
     if (st != PQ_OK || !j->path) return st;
-    cJSON *o = cJSON_CreateObject();
-    char *line = NULL;
-    const bool ok = cJSON_AddStringToObject(o, "context", j->context) &&
-                    cJSON_AddStringToObject(o, "labels", e->bits) &&
-                    (e->screen ? cJSON_AddNumberToObject(o, "error", e->error) != NULL
-                               : add_measured(o, &e->measured)) &&
-                    (line = cJSON_PrintUnformatted(o)) != NULL;
-    st = ok ? pq_file_append_line(ctx, j->path, line) : pq_json_check(ctx, NULL);
+    st = pq_entry_print(ctx, &line, j->context, e);
+    if (st == PQ_OK) st = pq_file_append_line(ctx, j->path, line);
     cJSON_free(line);
-    cJSON_Delete(o);
     return st;
 }

@@ -4,6 +4,8 @@
 
 #include <pquant/sensitivity.h>
 
+#include "base/json.h"
+
 typedef struct pq_entry {
     char *bits;  /* '0' full precision, 'h' half, '1' INT8, by quant_index */
     bool screen; /* error holds, else measured */
@@ -18,6 +20,13 @@ typedef struct pq_journal {
     pq_entry *entry;
     size_t n, room;
 } pq_journal;
+
+/** A line of the journal. Memory: *line is yours (cJSON_free). Errors: NOMEM. */
+PQ_MUST_USE pq_status pq_entry_print(pq_ctx *ctx, char **line, const char *context,
+                                     const pq_entry *e);
+/** The reverse. NULL: it is not whole; else e->bits and *context belong to the document returned,
+ *  which is yours (cJSON_Delete). */
+cJSON *pq_entry_parse(pq_entry *e, const char **context, const char *text, size_t n);
 
 PQ_MUST_USE pq_status pq_journal_open(pq_ctx *ctx, pq_journal *j, const char *context,
                                       const char *path);

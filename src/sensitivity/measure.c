@@ -19,6 +19,7 @@ pq_status pq_meter_detect(pq_ctx *ctx, pq_meter *m, pq_session *s, const pq_star
     for (size_t k = from; k < to; k++) {
         const size_t first = m->order[k] * m->batch, left = m->o.data->n - first;
         const size_t n = left < m->batch ? left : m->batch;
+        pq_meter_between(m);
         if (p && p->at && k < p->n_states) {
             PQ_TRY(s->engine->run_part(ctx, s, p->at, s->n_steps, p->session,
                                        p->state + k * p->state_bytes, NULL, NULL, 0, out,
@@ -210,6 +211,7 @@ pq_status pq_start_advance(pq_ctx *ctx, pq_meter *m, pq_start *p, size_t to)
     PQ_TRY(pq_alloc(ctx, &next, n, bytes));
     for (size_t k = 0; k < n; k++) {
         const bool have = p->at && k < p->n_states;
+        pq_meter_between(m);
         if (!have) PQ_TRY(pq_meter_load(ctx, m, k));
         PQ_TRY(e->run_part(ctx, p->session, have ? p->at : 0, to, p->session,
                            have ? p->state + k * p->state_bytes : NULL, next + k * bytes, &m->in, 1,

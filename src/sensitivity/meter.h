@@ -24,6 +24,8 @@ struct pq_meter {
     bool has_base; /* what full precision finds */
     pq_detections base;
     pq_eval_matches *base_matches;
+    void (*between)(void *user); /* called between images: what waits meanwhile; NULL: nothing */
+    void *between_user;
 };
 
 /** A network whose first steps several measurements share: per place, the state after step `at`. */
@@ -36,6 +38,10 @@ typedef struct pq_start {
 } pq_start;
 
 double pq_meter_now(void);
+static inline void pq_meter_between(const pq_meter *m)
+{
+    if (m->between) m->between(m->between_user);
+}
 /** Move to step `to` >= at; how many places fit the cache may shrink. */
 PQ_MUST_USE pq_status pq_start_advance(pq_ctx *ctx, pq_meter *m, pq_start *p, size_t to);
 void pq_start_clear(pq_start *p);

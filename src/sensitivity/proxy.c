@@ -17,6 +17,7 @@ static size_t output_floats(const pq_session *s)
 static pq_status run_group(pq_ctx *ctx, pq_meter *m, pq_session *s, const pq_start *p, size_t g,
                            pq_tensor *out)
 {
+    pq_meter_between(m);
     if (p && p->at && g < p->n_states)
         return s->engine->run_part(ctx, s, p->at, s->n_steps, p->session,
                                    p->state + g * p->state_bytes, NULL, NULL, 0, out, s->n_outputs);

@@ -4,19 +4,8 @@
 #include <string.h>
 
 #include "base/mem.h"
-#include "sensitivity/meter.h"
-
-/* One variant of an end: the unit that differs, and where its network starts to differ. */
-struct variant {
-    size_t unit, prefix;
-};
-
-static int by_prefix(const void *a, const void *b)
-{
-    const struct variant *x = a, *y = b;
-    if (x->prefix != y->prefix) return x->prefix < y->prefix ? -1 : 1;
-    return x->unit < y->unit ? -1 : x->unit > y->unit;
-}
+#include "sensitivity/crew.h"
+#include "sensitivity/task.h"
 
 /* What one variant gave; a screening fills error alone. */
 typedef struct result {
@@ -25,109 +14,107 @@ typedef struct result {
     pq_measured measured;
 } result;
 
-typedef struct end {
+typedef struct job {
     pq_meter *m;
     const pq_units *units;
     bool screen;
-    const bool *wanted; /* per unit */
-    bool *int8;         /* the end itself; one element is flipped for each variant */
-    uint8_t *label;
-    char *bits;
-    pq_start prefix;
-    struct variant *variant;
-    result *result; /* per unit */
-    size_t *done, total;
-} end;
+    size_t shard, n_shards; /* units u with u % n_shards == shard are measured */
+    pq_runner runner;
+    pq_task *task; /* [n] not in the journal yet */
+    size_t n;
+    result *one, *rest; /* per unit: alone in INT8, alone out of it */
+    size_t done, total;
+} job;
 
-static void set_variant(end *e, size_t unit)
+static int by_prefix(const void *a, const void *b)
 {
-    e->int8[unit] = !e->int8[unit];
-    pq_units_label(e->units, e->int8, e->label);
-    pq_meter_bits(e->m, e->label, e->bits);
-    e->int8[unit] = !e->int8[unit];
+    const pq_task *x = a, *y = b;
+    if (x->int8 != y->int8) return x->int8 ? 1 : -1;
+    if (x->prefix != y->prefix) return x->prefix < y->prefix ? -1 : 1;
+    return x->unit < y->unit ? -1 : x->unit > y->unit;
 }
 
-static bool known(end *e, size_t unit)
+static void put(job *j, const pq_task *t, const pq_entry *e)
 {
-    set_variant(e, unit);
-    const pq_entry *x = e->screen ? pq_journal_find_screen(&e->m->journal, e->bits)
-                                  : pq_journal_find(&e->m->journal, e->bits, INFINITY);
-    if (x) e->result[unit] = (result){true, x->error, x->measured};
+    result *r = t->int8 ? &j->rest[t->unit] : &j->one[t->unit];
+    *r = (result){true, e->error, e->measured};
+    j->done++;
+}
+
+static bool known(job *j, const pq_task *t)
+{
+    pq_runner_set(&j->runner, t);
+    const pq_journal *journal = &j->m->journal;
+    const pq_entry *x = t->screen ? pq_journal_find_screen(journal, j->runner.bits)
+                                  : pq_journal_find(journal, j->runner.bits, INFINITY);
+    if (x) put(j, t, x);
     return x != NULL;
 }
 
-/* Variants that are not in the journal, those that share the longest part with the end last. */
-static pq_status list_variants(pq_ctx *ctx, end *e, size_t *n)
+/* What is not in the journal, an end after the other; what shares the longest part with its end
+ * comes last. */
+static pq_status list_tasks(pq_ctx *ctx, job *j, const bool *wanted)
 {
-    const pq_engine *engine = e->m->o.engine;
     pq_status st = PQ_OK;
-    *n = 0;
-    for (size_t u = 0; u < e->units->n && st == PQ_OK; u++) {
-        if (!e->wanted[u] || e->units->fixed[u]) continue;
-        if (known(e, u)) {
-            (*e->done)++;
-            continue;
+    for (int int8 = 0; int8 < 2; int8++)
+        for (size_t u = 0; u < j->units->n; u++) {
+            pq_task t = {.screen = j->screen, .int8 = int8, .unit = u};
+            if (!wanted[u] || j->units->fixed[u] || known(j, &t)) continue;
+            if (u % j->n_shards != j->shard) continue;
+            PQ_TRY(pq_runner_prefix(ctx, &j->runner, &t));
+            j->task[j->n++] = t;
         }
-        struct variant v = {u, 0};
-        if (engine->run_part) {
-            pq_session *s;
-            if (!e->prefix.session) {
-                pq_units_label(e->units, e->int8, e->label);
-                st = pq_meter_compile(ctx, &e->prefix.session, e->m, e->label, false);
-            }
-            set_variant(e, u);
-            if (st == PQ_OK) st = pq_meter_compile(ctx, &s, e->m, e->label, true);
-            if (st != PQ_OK) break;
-            v.prefix = engine->common_prefix(e->prefix.session, s);
-            pq_session_free(s);
-        }
-        e->variant[(*n)++] = v;
-    }
-    qsort(e->variant, *n, sizeof *e->variant, by_prefix);
-    return st;
-}
-
-static pq_status run_variant(pq_ctx *ctx, end *e, const struct variant *v)
-{
-    pq_session *s = NULL;
-    result *r = &e->result[v->unit];
-    pq_status st = PQ_OK;
-    if (e->prefix.session) PQ_TRY(pq_start_advance(ctx, e->m, &e->prefix, v->prefix));
-    set_variant(e, v->unit);
-    PQ_TRY(pq_meter_compile(ctx, &s, e->m, e->label, false));
-    /* The outline may have promised more than the session shares: then it starts at the image. */
-    const bool shares =
-        e->prefix.session && e->m->o.engine->common_prefix(e->prefix.session, s) >= e->prefix.at;
-    const pq_start *from = shares ? &e->prefix : NULL;
-    if (e->screen)
-        PQ_TRY(pq_screen_run(ctx, &r->error, e->m, s, from, e->bits));
-    else
-        PQ_TRY(pq_meter_run(ctx, &r->measured, e->m, s, from, e->bits, INFINITY));
-    r->known = true;
+    j->total = j->done + j->n;
+    qsort(j->task, j->n, sizeof *j->task, by_prefix);
 out:
-    pq_session_free(s);
+    pq_start_clear(&j->runner.prefix);
     return st;
 }
 
-static pq_status sweep_end(pq_ctx *ctx, end *e)
+static pq_status open_job(pq_ctx *ctx, job *j, const pq_units *units, const bool *wanted)
 {
-    size_t n;
-    if (e->screen) e->prefix.n_places = e->m->n_screened;
-    pq_status st = list_variants(ctx, e, &n);
-    for (size_t i = 0; i < n && st == PQ_OK && !pq_meter_late(e->m); i++) {
-        st = pq_progress(ctx, e->screen ? "screen" : "sweep", *e->done, e->total);
-        if (st == PQ_OK) st = run_variant(ctx, e, &e->variant[i]);
-        if (st == PQ_OK) (*e->done)++;
+    pq_status st;
+    j->units = units;
+    PQ_TRY(pq_alloc(ctx, &j->one, units->n, sizeof *j->one));
+    PQ_TRY(pq_alloc(ctx, &j->rest, units->n, sizeof *j->rest));
+    PQ_TRY(pq_alloc(ctx, &j->task, 2 * units->n, sizeof *j->task));
+    PQ_TRY(pq_runner_init(ctx, &j->runner, j->m, units));
+    st = list_tasks(ctx, j, wanted);
+out:
+    return st;
+}
+
+static void close_job(job *j)
+{
+    pq_runner_clear(&j->runner);
+    pq_free(j->one);
+    pq_free(j->rest);
+    pq_free(j->task);
+}
+
+static pq_status say(pq_ctx *ctx, const job *j)
+{
+    return pq_progress(ctx, j->screen ? "screen" : "sweep", j->done, j->total);
+}
+
+static pq_status run_alone(pq_ctx *ctx, job *j)
+{
+    pq_status st = PQ_OK;
+    for (size_t i = 0; i < j->n && !pq_meter_late(j->m); i++) {
+        pq_entry e;
+        PQ_TRY(say(ctx, j));
+        PQ_TRY(pq_runner_run(ctx, &e, &j->runner, &j->task[i]));
+        put(j, &j->task[i], &e);
     }
-    pq_start_clear(&e->prefix);
+    if (j->done == j->total) st = say(ctx, j);
+out:
     return st;
 }
 
-static pq_status run_end(pq_ctx *ctx, end *e, bool int8, result *r)
+static pq_status put_by_crew(pq_ctx *ctx, void *user, const pq_task *t, const pq_entry *e)
 {
-    e->result = r;
-    for (size_t u = 0; u < e->units->n; u++) e->int8[u] = int8;
-    return sweep_end(ctx, e);
+    put(user, t, e);
+    return say(ctx, user);
 }
 
 /* ---- scores ---- */
@@ -157,35 +144,6 @@ static void fill(pq_scores *s, const result *one, const result *rest, bool scree
         x->low = x->damage - half;
         x->high = x->damage + half;
     }
-}
-
-static pq_status sweep(pq_ctx *ctx, pq_scores *s, pq_meter *m, const bool *wanted, bool screen)
-{
-    size_t done = 0, n_wanted = 0;
-    end e = {.m = m, .units = &s->units, .screen = screen, .wanted = wanted, .done = &done};
-    const size_t n = s->units.n;
-    result *one = NULL, *rest = NULL;
-    pq_status st;
-    for (size_t u = 0; u < n; u++) n_wanted += wanted[u] && !s->units.fixed[u];
-    e.total = 2 * n_wanted;
-    PQ_TRY(pq_alloc(ctx, &one, n, sizeof *one));
-    PQ_TRY(pq_alloc(ctx, &rest, n, sizeof *rest));
-    PQ_TRY(pq_alloc(ctx, &e.int8, n, 1));
-    PQ_TRY(pq_alloc(ctx, &e.label, m->n_ops, 1));
-    PQ_TRY(pq_alloc(ctx, &e.bits, m->n_ops + 1, 1));
-    PQ_TRY(pq_alloc(ctx, &e.variant, n, sizeof *e.variant));
-    PQ_TRY(run_end(ctx, &e, false, one));
-    PQ_TRY(run_end(ctx, &e, true, rest));
-    if (done == e.total) PQ_TRY(pq_progress(ctx, screen ? "screen" : "sweep", done, e.total));
-    fill(s, one, rest, screen);
-out:
-    pq_free(one);
-    pq_free(rest);
-    pq_free(e.int8);
-    pq_free(e.label);
-    pq_free(e.bits);
-    pq_free(e.variant);
-    return st;
 }
 
 static pq_status list_units(pq_ctx *ctx, pq_scores *s, const pq_meter *m)
@@ -225,27 +183,75 @@ out:
 
 pq_status pq_sweep_more(pq_ctx *ctx, pq_scores *s, pq_meter *m, const bool *wanted)
 {
-    return sweep(ctx, s, m, wanted, false);
+    job j = {.m = m, .n_shards = 1};
+    pq_status st;
+    PQ_TRY(open_job(ctx, &j, &s->units, wanted));
+    PQ_TRY(run_alone(ctx, &j));
+    fill(s, j.one, j.rest, false);
+out:
+    close_job(&j);
+    return st;
 }
 
-pq_status pq_sweep(pq_ctx *ctx, pq_scores **out, pq_meter *m, pq_sweep_kind kind)
+/* The others of a crew begin before the ends are measured: they need full precision alone, which
+ * each measures for itself. */
+static pq_status sweep_all(pq_ctx *ctx, pq_scores *s, job *j, const pq_crew *crew)
+{
+    pq_leader *leader = NULL;
+    bool *all = NULL;
+    pq_status st;
+    PQ_TRY(pq_alloc(ctx, &all, s->units.n, 1));
+    memset(all, 1, s->units.n);
+    PQ_TRY(open_job(ctx, j, &s->units, all));
+    if (crew) {
+        const pq_lead lead = {crew, &j->runner, j->task, j->n, put_by_crew, j};
+        PQ_TRY(pq_leader_start(ctx, &leader, &lead));
+    }
+    PQ_TRY(measure_ends(ctx, s, j->m, j->screen));
+    PQ_TRY(leader ? pq_leader_run(ctx, leader) : run_alone(ctx, j));
+    fill(s, j->one, j->rest, j->screen);
+out:
+    pq_leader_free(leader);
+    pq_free(all);
+    return st;
+}
+
+pq_status pq_sweep_with(pq_ctx *ctx, pq_scores **out, pq_meter *m, const pq_sweep_opts *o)
 {
     pq_scores *s = NULL;
-    bool *all = NULL;
+    job j = {.m = m,
+             .screen = o->kind == PQ_SWEEP_SCREEN,
+             .shard = o->n_shards ? o->shard - 1 : 0,
+             .n_shards = o->n_shards ? o->n_shards : 1};
     pq_status st;
     *out = NULL;
     PQ_TRY(pq_alloc(ctx, &s, 1, sizeof *s));
     PQ_TRY(list_units(ctx, s, m));
-    PQ_TRY(measure_ends(ctx, s, m, kind == PQ_SWEEP_SCREEN));
-    PQ_TRY(pq_alloc(ctx, &all, s->units.n, 1));
-    memset(all, 1, s->units.n);
-    if (kind != PQ_SWEEP_NONE) PQ_TRY(sweep(ctx, s, m, all, kind == PQ_SWEEP_SCREEN));
+    if (o->kind == PQ_SWEEP_NONE)
+        PQ_TRY(measure_ends(ctx, s, m, false));
+    else
+        PQ_TRY(sweep_all(ctx, s, &j, o->crew));
     *out = s;
     s = NULL;
 out:
-    pq_free(all);
+    close_job(&j);
     pq_scores_free(s);
     return st;
+}
+
+pq_status pq_sweep(pq_ctx *ctx, pq_scores **out, pq_meter *m, pq_sweep_kind kind)
+{
+    return pq_sweep_with(ctx, out, m, &(pq_sweep_opts){.kind = kind});
+}
+
+pq_status pq_sweep_shard(pq_ctx *ctx, pq_scores **out, pq_meter *m, pq_sweep_kind kind,
+                         size_t shard, size_t n_shards)
+{
+    if (shard < 1 || shard > n_shards)
+        return pq_fail(ctx, PQ_E_INVALID, "shard %zu of %zu, expected 1 to %zu", shard, n_shards,
+                       n_shards);
+    const pq_sweep_opts o = {.kind = kind, .shard = shard, .n_shards = n_shards};
+    return pq_sweep_with(ctx, out, m, &o);
 }
 
 void pq_scores_free(pq_scores *s)
