@@ -22,23 +22,23 @@ cp -L /etc/resolv.conf /etc/hosts "$system/etc/"
 mount -t proc proc "$system/proc"
 inside() { env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin DEBIAN_FRONTEND=noninteractive chroot "$system" "$@"; }
 
-mkdir "$system/work" "$temp/unpacked"
-cp "$package" "$system/work/pquant.deb"
-cp sample/damoyolo_shapes_Ns.pth "$system/work/"
-"$build/pquant-scenes" --seed 3 --count 1 --out "$system/work/scenes" >/dev/null
+mkdir "$system/try" "$temp/unpacked"
+cp "$package" "$system/try/pquant.deb"
+cp sample/damoyolo_shapes_Ns.pth "$system/try/"
+"$build/pquant-scenes" --seed 3 --count 1 --out "$system/try/scenes" >/dev/null
 dpkg-deb -x "$package" "$temp/unpacked"
 libdir=$(dirname "$(find "$temp/unpacked" -name libpquant.so)")
-cc -std=c11 -I"$temp/unpacked/usr/include" examples/detect.c -o "$system/work/detect" -L"$libdir" \
+cc -std=c11 -I"$temp/unpacked/usr/include" examples/detect.c -o "$system/try/detect" -L"$libdir" \
     -lpquant -Wl,--allow-shlib-undefined
 
 inside apt-get update -q >"$temp/log" 2>&1 || { tail "$temp/log"; exit 1; }
-inside apt-get install -y -q --no-install-recommends /work/pquant.deb >"$temp/log" 2>&1 ||
+inside apt-get install -y -q --no-install-recommends /try/pquant.deb >"$temp/log" 2>&1 ||
     { tail -20 "$temp/log"; exit 1; }
 inside pquant --version
 inside pquant engines
-inside pquant export /work/damoyolo_shapes_Ns.pth -o /work/model.pqe
-inside pquant detect /work/model.pqe /work/scenes/images/000001.png --conf-thres 0.3 >"$temp/command"
-inside /work/detect /work/model.pqe /work/scenes/images/000001.png | tee "$temp/program"
+inside pquant export /try/damoyolo_shapes_Ns.pth -o /try/model.pqe
+inside pquant detect /try/model.pqe /try/scenes/images/000001.png --conf-thres 0.3 >"$temp/command"
+inside /try/detect /try/model.pqe /try/scenes/images/000001.png | tee "$temp/program"
 [ "$(wc -l <"$temp/program")" -ge 3 ]
 [ "$(grep -c . "$temp/program")" = "$(grep -c '0\.[0-9]' "$temp/command")" ]
 for file in share/man/man1/pquant.1 share/bash-completion/completions/pquant \
