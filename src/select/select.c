@@ -120,7 +120,10 @@ static pq_status search_front(pq_ctx *ctx, search *s, const pq_front *f)
             low = next;
         }
     } else {
-        for (high = at, low = 0; high > 0 && !pq_meter_late(s->m); step *= 2) {
+        bool last = false; /* past the deadline one more, halfway to full precision */
+        for (high = at, low = 0; high > 0 && !last; step *= 2) {
+            last = pq_meter_late(s->m);
+            if (last) step = (high + 1) / 2;
             const size_t next = high > step ? high - step : 0;
             PQ_TRY(try_point(ctx, s, f, next, &held));
             if (held) {
