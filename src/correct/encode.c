@@ -365,8 +365,8 @@ out:
 static void make_grids(search *s, pq_scheme scheme, double most)
 {
     s->low = 0;
-    for (double x = -8; x <= 0; x += 1.0 / 64) /* the activation's least value */
-        s->low = fmin(s->low, (double)pq_eval_act(s->act, s->alpha, s->beta, (float)x));
+    for (int i = -8 * 64; i <= 0; i++) /* the activation's least value */
+        s->low = fmin(s->low, (double)pq_eval_act(s->act, s->alpha, s->beta, (float)i / 64));
     const double first = fmin(1.5, most);
     for (int k = 0; k < GRIDS; k++) {
         s->reach[k] = (double)(float)(first * pow(most / first, (double)k / (GRIDS - 1)));
