@@ -11,6 +11,7 @@
 #include "calibrate/effect.h"
 #include "calibrate/histogram.h"
 #include "calibrate/layout.h"
+#include "calibrate/watch.h"
 #include "plan/names.h"
 
 typedef struct watch {
@@ -107,35 +108,6 @@ static void watch_clear(watch *w, size_t n_values)
     pq_effect_clear(&w->effect);
 }
 
-static pq_status run_all(pq_ctx *ctx, watch *w, const pq_engine *engine, const pq_graph *g,
-                         const pq_dataset *data, const pq_prep *prep, int threads)
-{
-    pq_plan *plan = NULL;
-    pq_session *session = NULL;
-    pq_loader *loader = NULL;
-    pq_tensor *out = NULL;
-    pq_batch batch;
-    pq_status st;
-    const size_t n_batch = (size_t)g->value[g->input[0]].shape.dim[0];
-    const pq_compile_opts opts = {.threads = threads, .tap = see, .tap_user = w};
-    PQ_TRY(pq_plan_float(ctx, &plan, g, PQ_PREC_FP32));
-    PQ_TRY(pq_compile(ctx, &session, engine, g, plan, &opts));
-    PQ_TRY(pq_session_outputs(ctx, &out, session));
-    PQ_TRY(pq_loader_open(ctx, &loader, data, prep, n_batch, 1));
-    for (size_t done = 0;; done += batch.n) {
-        PQ_TRY(pq_progress(ctx, "calibrate", done, data->n));
-        PQ_TRY(pq_loader_next(ctx, &batch, loader));
-        if (!batch.n) break;
-        PQ_TRY(pq_run(ctx, session, batch.input, 1, out, session->n_outputs));
-    }
-out:
-    pq_loader_close(loader);
-    pq_session_outputs_free(out, session);
-    pq_session_free(session);
-    pq_plan_free(plan);
-    return st;
-}
-
 static int ascending(const void *a, const void *b)
 {
     const float x = *(const float *)a, y = *(const float *)b;
@@ -199,7 +171,8 @@ pq_status pq_calibrate(pq_ctx *ctx, pq_ranges **out, const pq_engine *engine, co
     }
     w.n_threads = opts->threads > 0 ? opts->threads : pq_ctx_threads(ctx);
     PQ_TRY(watch_new(ctx, &w, g));
-    PQ_TRY(run_all(ctx, &w, engine, g, data, prep, w.n_threads));
+    const pq_compile_opts taps = {.threads = w.n_threads, .tap = see, .tap_user = &w};
+    PQ_TRY(pq_watch_dataset(ctx, engine, g, data, prep, &taps, "calibrate"));
     PQ_TRY(pq_alloc(ctx, &r, 1, sizeof *r));
     r->calibrator = opts->calibrator;
     r->n_images = data->n;

@@ -196,6 +196,8 @@ pq_status cli_match(pq_ctx *ctx, pq_eval_matches **out, const cli_model *m, cons
 /** AP and the rest of a plan on an engine. */
 pq_status cli_evaluate(pq_ctx *ctx, pq_figures *out, const cli_model *m, const pq_plan *plan,
                        const pq_engine *engine, const cli_data *d, const cli_common *c);
+/** Adds a number; nothing where it is not finite. False without memory. */
+bool cli_add_number(cJSON *to, const char *key, double v);
 /** Adds the 12 figures to an object. */
 bool cli_add_figures(cJSON *to, const pq_figures *f);
 

@@ -57,11 +57,6 @@ out:
     return st;
 }
 
-static bool add_number(cJSON *o, const char *key, double v)
-{
-    return cJSON_AddNumberToObject(o, key, v) != NULL;
-}
-
 static int print_json(pq_ctx *ctx, const request *r, const answer *a)
 {
     cJSON *o = cJSON_CreateObject();
@@ -70,9 +65,10 @@ static int print_json(pq_ctx *ctx, const request *r, const answer *a)
         const pq_difference *d = &a->difference;
         cJSON *x = cJSON_AddObjectToObject(o, "against");
         ok = cJSON_AddStringToObject(x, "precision", r->against) &&
-             add_number(x, "AP", a->other.v[PQ_FIG_AP]) && add_number(x, "difference", d->value) &&
-             add_number(x, "low", d->low) && add_number(x, "high", d->high) &&
-             add_number(x, "resamples", (double)d->n_resamples);
+             cli_add_number(x, "AP", a->other.v[PQ_FIG_AP]) &&
+             cli_add_number(x, "difference", d->value) && cli_add_number(x, "low", d->low) &&
+             cli_add_number(x, "high", d->high) &&
+             cli_add_number(x, "resamples", (double)d->n_resamples);
     }
     if (!ok) cJSON_Delete(o), o = NULL;
     return cli_print_json(ctx, o);

@@ -8,25 +8,22 @@
 #include "cli/crew.h"
 #include "cli/work.h"
 
-static bool add_number(cJSON *o, const char *key, double v)
-{
-    return cJSON_AddNumberToObject(o, key, v) != NULL;
-}
-
 static bool add_score(cJSON *list, const pq_score *x)
 {
     cJSON *o = cJSON_CreateObject();
-    bool ok = cJSON_AddItemToArray(list, o) && add_number(o, "index", x->index) &&
+    bool ok = cJSON_AddItemToArray(list, o) && cli_add_number(o, "index", x->index) &&
               cJSON_AddStringToObject(o, "name", x->name) &&
               cJSON_AddStringToObject(o, "type", x->type) &&
-              add_number(o, "mac_share", x->mac_share);
+              cli_add_number(o, "mac_share", x->mac_share);
     if (ok && x->screened)
-        ok = add_number(o, "error_alone", x->error_alone) &&
-             add_number(o, "error_reverted", x->error_reverted) && add_number(o, "error", x->error);
+        ok = cli_add_number(o, "error_alone", x->error_alone) &&
+             cli_add_number(o, "error_reverted", x->error_reverted) &&
+             cli_add_number(o, "error", x->error);
     if (ok && x->measured)
-        ok = add_number(o, "AP_quantized", x->ap_quantized) &&
-             add_number(o, "AP_reverted", x->ap_reverted) && add_number(o, "damage", x->damage) &&
-             add_number(o, "damage_low", x->low) && add_number(o, "damage_high", x->high) &&
+        ok = cli_add_number(o, "AP_quantized", x->ap_quantized) &&
+             cli_add_number(o, "AP_reverted", x->ap_reverted) &&
+             cli_add_number(o, "damage", x->damage) && cli_add_number(o, "damage_low", x->low) &&
+             cli_add_number(o, "damage_high", x->high) &&
              cJSON_AddBoolToObject(o, "noise", x->low <= 0 && x->high >= 0);
     return ok;
 }
@@ -34,10 +31,10 @@ static bool add_score(cJSON *list, const pq_score *x)
 static bool add_scores(cJSON *to, const pq_scores *s)
 {
     cJSON *list;
-    bool ok = add_number(to, "AP_base", s->base.figures.v[PQ_FIG_AP]) &&
-              add_number(to, "AP_int8", s->int8.figures.v[PQ_FIG_AP]) &&
-              add_number(to, "drop_low", s->int8.low) &&
-              add_number(to, "drop_high", s->int8.high) &&
+    bool ok = cli_add_number(to, "AP_base", s->base.figures.v[PQ_FIG_AP]) &&
+              cli_add_number(to, "AP_int8", s->int8.figures.v[PQ_FIG_AP]) &&
+              cli_add_number(to, "drop_low", s->int8.low) &&
+              cli_add_number(to, "drop_high", s->int8.high) &&
               (list = cJSON_AddArrayToObject(to, "operators")) != NULL;
     for (size_t u = 0; ok && u < s->units.n; u++) ok = add_score(list, &s->unit[u]);
     return ok;
@@ -195,13 +192,13 @@ int cmd_sweep(int argc, char **argv)
 static bool add_choice(cJSON *json, const char *path, const pq_choice *c, const pq_scores *s)
 {
     return cJSON_AddStringToObject(json, "plan", path) &&
-           add_number(json, "AP", c->measured.figures.v[PQ_FIG_AP]) &&
-           add_number(json, "AP_base", s->base.figures.v[PQ_FIG_AP]) &&
-           add_number(json, "drop", c->measured.drop) &&
-           add_number(json, "drop_low", c->measured.low) &&
-           add_number(json, "drop_high", c->measured.high) &&
-           add_number(json, "kept", (double)c->n_kept) &&
-           add_number(json, "int8_mac_share", c->int8_mac_share);
+           cli_add_number(json, "AP", c->measured.figures.v[PQ_FIG_AP]) &&
+           cli_add_number(json, "AP_base", s->base.figures.v[PQ_FIG_AP]) &&
+           cli_add_number(json, "drop", c->measured.drop) &&
+           cli_add_number(json, "drop_low", c->measured.low) &&
+           cli_add_number(json, "drop_high", c->measured.high) &&
+           cli_add_number(json, "kept", (double)c->n_kept) &&
+           cli_add_number(json, "int8_mac_share", c->int8_mac_share);
 }
 
 static void print_choice(const char *path, const pq_choice *c, const pq_scores *s)

@@ -1,4 +1,5 @@
 /* What the subcommands share: context, model, ranges, plans, evaluation. */
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -524,6 +525,11 @@ pq_status cli_evaluate(pq_ctx *ctx, pq_figures *out, const cli_model *m, const p
     if (st == PQ_OK) st = pq_eval_accumulate(ctx, out, NULL, found, NULL);
     pq_eval_free(found);
     return st;
+}
+
+bool cli_add_number(cJSON *to, const char *key, double v)
+{
+    return !isfinite(v) || cJSON_AddNumberToObject(to, key, v) != NULL;
 }
 
 bool cli_add_figures(cJSON *to, const pq_figures *f)

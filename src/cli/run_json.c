@@ -1,5 +1,4 @@
 /* run.json: everything that a run decided and what it depended on. */
-#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -9,11 +8,6 @@
 #include "base/mem.h"
 #include "cli/audit.h"
 #include "cli/work.h"
-
-static bool add_number(cJSON *o, const char *key, double v)
-{
-    return !isfinite(v) || cJSON_AddNumberToObject(o, key, v) != NULL;
-}
 
 static bool add_images(cJSON *to, const char *key, const pq_dataset *d)
 {
@@ -30,7 +24,7 @@ static bool add_machine(cJSON *to, const cli_work *w)
     cJSON *m = cJSON_AddObjectToObject(to, "machine"), *e = cJSON_AddObjectToObject(to, "engine");
     if (w->engine->probe(w->ctx, &info) != PQ_OK) return false;
     return cJSON_AddStringToObject(m, "device", info.device) &&
-           add_number(m, "threads", pq_ctx_threads(w->ctx)) &&
+           cli_add_number(m, "threads", pq_ctx_threads(w->ctx)) &&
            cJSON_AddStringToObject(e, "name", w->engine->name) &&
            cJSON_AddStringToObject(e, "version", info.version) &&
            cJSON_AddStringToObject(to, "pquant", PQ_VERSION_STRING);
@@ -38,8 +32,8 @@ static bool add_machine(cJSON *to, const cli_work *w)
 
 static bool add_drop(cJSON *o, const pq_measured *m)
 {
-    return add_number(o, "AP", m->figures.v[PQ_FIG_AP]) && add_number(o, "drop", m->drop) &&
-           add_number(o, "drop_low", m->low) && add_number(o, "drop_high", m->high);
+    return cli_add_number(o, "AP", m->figures.v[PQ_FIG_AP]) && cli_add_number(o, "drop", m->drop) &&
+           cli_add_number(o, "drop_low", m->low) && cli_add_number(o, "drop_high", m->high);
 }
 
 static bool add_rows(cJSON *to, const cli_outcome *o)
@@ -50,10 +44,10 @@ static bool add_rows(cJSON *to, const cli_outcome *o)
         cJSON *x = cJSON_CreateObject(), *f;
         if (!cJSON_AddItemToArray(list, x) || !cJSON_AddStringToObject(x, "name", r->name) ||
             !add_drop(x, &r->measured) || !(f = cJSON_AddObjectToObject(x, "figures")) ||
-            !cli_add_figures(f, &r->measured.figures) || !add_number(x, "ms", r->ms) ||
-            !add_number(x, "speedup", o->row[0].ms / r->ms) ||
-            !add_number(x, "int8_mac_share", r->int8_mac_share) ||
-            !add_number(x, "kept", (double)r->n_kept))
+            !cli_add_figures(f, &r->measured.figures) || !cli_add_number(x, "ms", r->ms) ||
+            !cli_add_number(x, "speedup", o->row[0].ms / r->ms) ||
+            !cli_add_number(x, "int8_mac_share", r->int8_mac_share) ||
+            !cli_add_number(x, "kept", (double)r->n_kept))
             return false;
     }
     return list != NULL;
@@ -70,18 +64,19 @@ static bool add_score(cJSON *x, const cli_decision *d, size_t unit)
 {
     const pq_score *s = &d->scores->unit[unit];
     const pq_problem *p = &d->model.problem;
-    bool ok = add_number(x, "unit", (double)unit);
-    if (ok && s->screened) ok = add_number(x, "error", s->error);
+    bool ok = cli_add_number(x, "unit", (double)unit);
+    if (ok && s->screened) ok = cli_add_number(x, "error", s->error);
     if (ok && s->measured)
-        ok = add_number(x, "AP_quantized", s->ap_quantized) &&
-             add_number(x, "AP_reverted", s->ap_reverted) && add_number(x, "damage_low", s->low) &&
-             add_number(x, "damage_high", s->high) &&
+        ok = cli_add_number(x, "AP_quantized", s->ap_quantized) &&
+             cli_add_number(x, "AP_reverted", s->ap_reverted) &&
+             cli_add_number(x, "damage_low", s->low) && cli_add_number(x, "damage_high", s->high) &&
              cJSON_AddBoolToObject(x, "noise", s->low <= 0 && s->high >= 0) != NULL;
     if (!ok || (!s->screened && !s->measured)) return ok;
     const size_t n = (size_t)p->n_labels;
     ok = cJSON_AddStringToObject(x, "kind", s->measured ? "map" : "proxy") &&
-         add_number(x, "damage", p->n_units ? p->damage[unit * n + n - 1] : s->damage);
-    if (ok && d->latency) ok = add_number(x, "ms_saved", p->ms[unit * n] - p->ms[unit * n + n - 1]);
+         cli_add_number(x, "damage", p->n_units ? p->damage[unit * n + n - 1] : s->damage);
+    if (ok && d->latency)
+        ok = cli_add_number(x, "ms_saved", p->ms[unit * n] - p->ms[unit * n + n - 1]);
     return ok;
 }
 
@@ -105,12 +100,12 @@ static bool add_operators(cJSON *to, const cli_work *w, const cli_decision *d)
     for (size_t i = 0; list && i < n; i++) {
         const pq_node *node = &g->node[pq_graph_quantizable(g, (int)i)];
         cJSON *x = cJSON_CreateObject();
-        if (!cJSON_AddItemToArray(list, x) || !add_number(x, "index", (double)i) ||
+        if (!cJSON_AddItemToArray(list, x) || !cli_add_number(x, "index", (double)i) ||
             !cJSON_AddStringToObject(x, "name", node->name) ||
             !cJSON_AddStringToObject(x, "op", node->type) ||
             !cJSON_AddStringToObject(
                 x, "shape", pq_shape_text(&g->value[node->out[0]].shape, text, sizeof text)) ||
-            !add_number(x, "macs", (double)pq_node_macs(g, node)) ||
+            !cli_add_number(x, "macs", (double)pq_node_macs(g, node)) ||
             !cJSON_AddStringToObject(x, "precision", label_name(w, d->choice.label[i])) ||
             !add_score(x, d, d->scores->units.of[i]) || !add_advice(x, w, d, i))
             return false;
@@ -128,10 +123,11 @@ static bool add_front(cJSON *to, const cli_decision *d)
         cJSON *x = cJSON_CreateObject();
         char *bits = NULL;
         if (!cJSON_AddItemToArray(list, x)) return false;
-        bool ok =
-            add_drop(x, &c->measured) && add_number(x, "ms", d->front_ms[i]) &&
-            add_number(x, "predicted_drop", c->predicted) && add_number(x, "predicted_ms", c->ms) &&
-            add_number(x, "kept", (double)c->n_kept) && (bits = cJSON_malloc(c->n + 1)) != NULL;
+        bool ok = add_drop(x, &c->measured) && cli_add_number(x, "ms", d->front_ms[i]) &&
+                  cli_add_number(x, "predicted_drop", c->predicted) &&
+                  cli_add_number(x, "predicted_ms", c->ms) &&
+                  cli_add_number(x, "kept", (double)c->n_kept) &&
+                  (bits = cJSON_malloc(c->n + 1)) != NULL;
         for (size_t k = 0; ok && k < c->n; k++) bits[k] = "0h1"[c->label[k]];
         if (ok) bits[c->n] = 0;
         ok = ok && cJSON_AddStringToObject(x, "int8", bits) &&
@@ -149,12 +145,14 @@ static bool add_latency(cJSON *to, const cli_decision *d)
     if (!d->latency) return true;
     const pq_latency_fit *f = &d->latency->fit;
     return (x = cJSON_AddObjectToObject(to, "latency_model")) != NULL &&
-           add_number(x, "plans", (double)f->n_plans) && add_number(x, "r2", f->r2) &&
-           add_number(x, "median_error", f->error) && add_number(x, "error_95", f->error95) &&
-           add_number(x, "prior_error", f->prior_error) && add_number(x, "noise", f->noise) &&
-           add_number(x, "conversion_ms", f->alpha_ms) &&
-           add_number(x, "conversion_ms_per_mb", f->beta_ms_per_mb) &&
-           add_number(x, "seconds", f->seconds);
+           cli_add_number(x, "plans", (double)f->n_plans) && cli_add_number(x, "r2", f->r2) &&
+           cli_add_number(x, "median_error", f->error) &&
+           cli_add_number(x, "error_95", f->error95) &&
+           cli_add_number(x, "prior_error", f->prior_error) &&
+           cli_add_number(x, "noise", f->noise) &&
+           cli_add_number(x, "conversion_ms", f->alpha_ms) &&
+           cli_add_number(x, "conversion_ms_per_mb", f->beta_ms_per_mb) &&
+           cli_add_number(x, "seconds", f->seconds);
 }
 
 static bool add_calibration(cJSON *to, const cli_work *w)
@@ -162,15 +160,15 @@ static bool add_calibration(cJSON *to, const cli_work *w)
     cJSON *c = cJSON_AddObjectToObject(to, "calibration");
     const pq_ranges *r = w->calibration.ranges;
     return cJSON_AddStringToObject(c, "calibrator", pq_calibrator_name(r->calibrator)) &&
-           add_number(c, "images", (double)r->n_images) &&
+           cli_add_number(c, "images", (double)r->n_images) &&
            (!w->c->calib_data || cJSON_AddStringToObject(c, "folder", w->c->calib_data));
 }
 
 static bool add_postprocessing(cJSON *to, const pq_head *h)
 {
     cJSON *c = cJSON_AddObjectToObject(to, "postprocessing");
-    return add_number(c, "conf_thres", h->conf) && add_number(c, "iou_thres", h->iou) &&
-           add_number(c, "max_det", h->max_det);
+    return cli_add_number(c, "conf_thres", h->conf) && cli_add_number(c, "iou_thres", h->iou) &&
+           cli_add_number(c, "max_det", h->max_det);
 }
 
 /* What it takes to read the same again, and to repeat it. */
@@ -185,7 +183,7 @@ static bool add_options(cJSON *to, const cli_common *c)
            (!c->sidecar || cJSON_AddStringToObject(o, "sidecar", c->sidecar)) &&
            (!c->config || cJSON_AddStringToObject(o, "config", c->config)) &&
            (!c->img_size || cJSON_AddStringToObject(o, "img_size", c->img_size)) &&
-           (!c->batch || add_number(o, "batch", (double)c->batch));
+           (!c->batch || cli_add_number(o, "batch", (double)c->batch));
 }
 
 static bool add_data(cJSON *to, const cli_work *w)
@@ -205,7 +203,7 @@ cJSON *cli_run_json(const cli_work *w, const cli_outcome *o)
     pq_graph_hash(w->model.graph, hash);
     bool ok = cJSON_AddStringToObject(doc, "command", o->command) &&
               cJSON_AddStringToObject(doc, "verdict", o->verdict) &&
-              add_number(doc, "status", o->status) &&
+              cli_add_number(doc, "status", o->status) &&
               cJSON_AddStringToObject(doc, "model", w->model.path) &&
               cJSON_AddStringToObject(doc, "family", w->model.graph->family) &&
               cJSON_AddStringToObject(doc, "graph_hash", hash) && add_machine(doc, w) &&
@@ -214,9 +212,9 @@ cJSON *cli_run_json(const cli_work *w, const cli_outcome *o)
               add_calibration(doc, w) && cli_add_corrections(doc, w->calibration.corrections) &&
               add_postprocessing(doc, &w->model.head);
     if (ok && o->budget->max_latency > 0)
-        ok = add_number(doc, "max_latency_ms", o->budget->max_latency);
+        ok = cli_add_number(doc, "max_latency_ms", o->budget->max_latency);
     else if (ok)
-        ok = add_number(doc, "max_drop", o->budget->max_drop * 100);
+        ok = cli_add_number(doc, "max_drop", o->budget->max_drop * 100);
     ok = ok && (!o->audit || cli_add_audit(doc, o->audit)) && add_operators(doc, w, o->decision) &&
          add_options(doc, w->c) && add_data(doc, w);
     if (ok) return doc;

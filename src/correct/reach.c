@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "calibrate/watch.h"
 #include "correct/equalize.h"
 #include "plan/names.h"
 
@@ -32,42 +33,14 @@ static pq_status see(pq_ctx *ctx, void *user, const pq_tap_view *v)
     return PQ_OK;
 }
 
-static pq_status run_all(pq_ctx *ctx, watch *w, const pq_engine *engine, const pq_graph *g,
-                         const pq_dataset *data, const pq_prep *prep, size_t max_images)
-{
-    pq_plan *plan = NULL;
-    pq_session *session = NULL;
-    pq_loader *loader = NULL;
-    pq_tensor *out = NULL;
-    pq_batch batch;
-    pq_status st;
-    const pq_compile_opts opts = {.tap = see, .tap_user = w};
-    const pq_dataset part = {data->sample, data->n < max_images ? data->n : max_images};
-    PQ_TRY(pq_plan_float(ctx, &plan, g, PQ_PREC_FP32));
-    PQ_TRY(pq_compile(ctx, &session, engine, g, plan, &opts));
-    PQ_TRY(pq_session_outputs(ctx, &out, session));
-    PQ_TRY(
-        pq_loader_open(ctx, &loader, &part, prep, (size_t)g->value[g->input[0]].shape.dim[0], 1));
-    for (size_t done = 0;; done += batch.n) {
-        PQ_TRY(pq_progress(ctx, "equalize", done, part.n));
-        PQ_TRY(pq_loader_next(ctx, &batch, loader));
-        if (!batch.n) break;
-        PQ_TRY(pq_run(ctx, session, batch.input, 1, out, session->n_outputs));
-    }
-out:
-    pq_loader_close(loader);
-    pq_session_outputs_free(out, session);
-    pq_session_free(session);
-    pq_plan_free(plan);
-    return st;
-}
-
 pq_status pq_reach_new(pq_ctx *ctx, float ***out, const pq_engine *engine, const pq_graph *g,
                        const pq_dataset *data, const pq_prep *prep, size_t max_images)
 {
     watch w = {0};
     size_t most = 1;
     pq_status st;
+    const pq_compile_opts taps = {.tap = see, .tap_user = &w};
+    const pq_dataset part = {data->sample, data->n < max_images ? data->n : max_images};
     *out = NULL;
     PQ_TRY(pq_names_of_values(ctx, &w.names, g));
     PQ_TRY(pq_alloc(ctx, &w.sum, g->n_values, sizeof *w.sum));
@@ -78,7 +51,7 @@ pq_status pq_reach_new(pq_ctx *ctx, float ***out, const pq_engine *engine, const
         if ((size_t)x->shape.dim[1] > most) most = (size_t)x->shape.dim[1];
     }
     PQ_TRY(pq_alloc(ctx, &w.one, most, sizeof *w.one));
-    PQ_TRY(run_all(ctx, &w, engine, g, data, prep, max_images));
+    PQ_TRY(pq_watch_dataset(ctx, engine, g, &part, prep, &taps, "equalize"));
     *out = w.sum; /* only ratios count: the sum serves as well as the mean */
     w.sum = NULL;
 out:

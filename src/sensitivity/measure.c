@@ -8,6 +8,18 @@
 
 static const size_t resamples = 1000;
 
+pq_status pq_meter_place(pq_ctx *ctx, pq_meter *m, pq_session *s, const pq_start *p, size_t place,
+                         pq_tensor *out)
+{
+    pq_meter_between(m);
+    if (p && p->at && place < p->n_states)
+        return s->engine->run_part(ctx, s, p->at, s->n_steps, p->session,
+                                   p->state + place * p->state_bytes, NULL, NULL, 0, out,
+                                   s->n_outputs);
+    pq_status st = pq_meter_load(ctx, m, place);
+    return st == PQ_OK ? pq_run(ctx, s, &m->in, 1, out, s->n_outputs) : st;
+}
+
 pq_status pq_meter_detect(pq_ctx *ctx, pq_meter *m, pq_session *s, const pq_start *p, size_t from,
                           size_t to, pq_detections *list)
 {
@@ -19,15 +31,7 @@ pq_status pq_meter_detect(pq_ctx *ctx, pq_meter *m, pq_session *s, const pq_star
     for (size_t k = from; k < to; k++) {
         const size_t first = m->order[k] * m->batch, left = m->o.data->n - first;
         const size_t n = left < m->batch ? left : m->batch;
-        pq_meter_between(m);
-        if (p && p->at && k < p->n_states) {
-            PQ_TRY(s->engine->run_part(ctx, s, p->at, s->n_steps, p->session,
-                                       p->state + k * p->state_bytes, NULL, NULL, 0, out,
-                                       s->n_outputs));
-        } else {
-            PQ_TRY(pq_meter_load(ctx, m, k));
-            PQ_TRY(pq_run(ctx, s, &m->in, 1, out, s->n_outputs));
-        }
+        PQ_TRY(pq_meter_place(ctx, m, s, p, k, out));
         for (size_t i = 0; i < n; i++) id[i] = m->o.data->sample[first + i].id;
         PQ_TRY(pq_head_decode(ctx, list, m->o.head, out, s->n_outputs, n,
                               m->geometry + (k - m->held) * m->batch, id));
@@ -56,19 +60,15 @@ out:
     return st;
 }
 
-/* Detections of the images at the first n places alone; list is in order of places. */
-static pq_detections first_part(const pq_meter *m, const pq_detections *list, size_t n_places)
+size_t pq_meter_base_count(const pq_meter *m, size_t n_places)
 {
-    pq_detections part = {.at = list->at, .n = list->n};
-    if (n_places >= m->n_groups) return part;
     size_t end = 0;
     for (size_t k = 0; k < n_places; k++)
         for (size_t i = m->order[k] * m->batch; i < (m->order[k] + 1) * m->batch; i++)
-            while (i < m->o.data->n && end < list->n &&
-                   list->at[end].image == m->o.data->sample[i].id)
+            while (i < m->o.data->n && end < m->base.n &&
+                   m->base.at[end].image == m->o.data->sample[i].id)
                 end++;
-    part.n = end;
-    return part;
+    return end;
 }
 
 static pq_status compare(pq_ctx *ctx, pq_measured *out, const pq_meter *m,
@@ -78,7 +78,7 @@ static pq_status compare(pq_ctx *ctx, pq_measured *out, const pq_meter *m,
     pq_difference d;
     pq_status st;
     const bool whole = n_places == m->n_groups;
-    const pq_detections part = first_part(m, &m->base, n_places);
+    const pq_detections part = {.at = m->base.at, .n = pq_meter_base_count(m, n_places)};
     PQ_TRY(match(ctx, &own, m, list, n_places, &out->n_images));
     PQ_TRY(pq_eval_accumulate(ctx, &out->figures, NULL, own, NULL));
     if (!whole) PQ_TRY(match(ctx, &base, m, &part, n_places, &out->n_images));

@@ -56,6 +56,11 @@ PQ_MUST_USE pq_status pq_screen_run(pq_ctx *ctx, double *error, pq_meter *m, pq_
                                     const pq_start *p, const char *bits);
 /** What full precision finds, once. */
 PQ_MUST_USE pq_status pq_meter_need_base(pq_ctx *ctx, pq_meter *m);
+/** Outputs at a place: from the prefix's state where there is one, else from the image. */
+PQ_MUST_USE pq_status pq_meter_place(pq_ctx *ctx, pq_meter *m, pq_session *s, const pq_start *p,
+                                     size_t place, pq_tensor *out);
+/** How many of m->base are of the first n places: they lie in that order. */
+size_t pq_meter_base_count(const pq_meter *m, size_t n_places);
 /** What a session finds at places [from, to), appended to list. */
 PQ_MUST_USE pq_status pq_meter_detect(pq_ctx *ctx, pq_meter *m, pq_session *s, const pq_start *p,
                                       size_t from, size_t to, pq_detections *list);

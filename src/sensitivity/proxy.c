@@ -13,18 +13,6 @@ static size_t output_floats(const pq_session *s)
     return n;
 }
 
-/* Outputs of one group, one behind the other. */
-static pq_status run_group(pq_ctx *ctx, pq_meter *m, pq_session *s, const pq_start *p, size_t g,
-                           pq_tensor *out)
-{
-    pq_meter_between(m);
-    if (p && p->at && g < p->n_states)
-        return s->engine->run_part(ctx, s, p->at, s->n_steps, p->session,
-                                   p->state + g * p->state_bytes, NULL, NULL, 0, out, s->n_outputs);
-    pq_status st = pq_meter_load(ctx, m, g);
-    return st == PQ_OK ? pq_run(ctx, s, &m->in, 1, out, s->n_outputs) : st;
-}
-
 static pq_status make_references(pq_ctx *ctx, pq_meter *m)
 {
     pq_session *s = NULL;
@@ -40,7 +28,7 @@ static pq_status make_references(pq_ctx *ctx, pq_meter *m)
     for (size_t g = 0; g < m->n_references; g++) {
         float *to = m->reference + g * each;
         PQ_TRY(pq_progress(ctx, "references", g, m->n_references));
-        PQ_TRY(run_group(ctx, m, s, NULL, g, out));
+        PQ_TRY(pq_meter_place(ctx, m, s, NULL, g, out));
         for (size_t i = 0; i < s->n_outputs; i++) {
             const size_t n = (size_t)pq_shape_count(&s->output_shape[i]);
             memcpy(to, pq_tensor_data(&out[i]), n * sizeof *to);
@@ -79,7 +67,7 @@ pq_status pq_proxy_run(pq_ctx *ctx, pq_figures *out, pq_meter *m, pq_session *s,
     PQ_TRY(pq_session_outputs(ctx, &y, s));
     const float *reference = m->reference;
     for (size_t g = 0; g < m->n_references; g++) {
-        PQ_TRY(run_group(ctx, m, s, p, g, y));
+        PQ_TRY(pq_meter_place(ctx, m, s, p, g, y));
         for (size_t i = 0; i < s->n_outputs; i++) {
             const size_t n = (size_t)pq_shape_count(&s->output_shape[i]);
             sum += agreement(pq_tensor_data(&y[i]), reference, n) / (double)s->n_outputs;

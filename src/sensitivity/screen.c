@@ -76,19 +76,6 @@ pq_status pq_screen_distance(pq_ctx *ctx, double *error, double *weight, const p
     return PQ_OK;
 }
 
-/* Detections of the base at the first places: they lie in that order. */
-static size_t base_part(const pq_meter *m)
-{
-    const size_t n = m->n_screened * m->batch;
-    size_t end = 0;
-    for (size_t i = 0; i < n; i++) {
-        const size_t image = m->order[i / m->batch] * m->batch + i % m->batch;
-        if (image < m->o.data->n)
-            end = image_end(m->base.at, m->base.n, end, m->o.data->sample[image].id);
-    }
-    return end;
-}
-
 static pq_status distance(pq_ctx *ctx, double *error, pq_meter *m, pq_session *s, const pq_start *p)
 {
     pq_detections list = {0};
@@ -97,7 +84,8 @@ static pq_status distance(pq_ctx *ctx, double *error, pq_meter *m, pq_session *s
     *error = 0;
     PQ_TRY(pq_meter_need_base(ctx, m));
     PQ_TRY(pq_meter_detect(ctx, m, s, p, 0, m->n_screened, &list));
-    PQ_TRY(pq_screen_distance(ctx, error, &weight, m->base.at, base_part(m), list.at, list.n));
+    PQ_TRY(pq_screen_distance(ctx, error, &weight, m->base.at,
+                              pq_meter_base_count(m, m->n_screened), list.at, list.n));
     *error /= weight > 0 ? weight : 1;
 out:
     pq_detections_clear(&list);
