@@ -38,15 +38,19 @@ export PQ_SHARED
 cp "$shared/models/yolox_nano.onnx" "$work"
 for name in T S M nano; do
     model=$work/$name.pqe
-    if [ $name = nano ]; then
-        model=$work/yolox_nano.onnx
-    else
+    case $name in
+    T) kept=tiny ;;
+    S) kept=small ;;
+    M) kept=medium ;;
+    nano) kept=all model=$work/yolox_nano.onnx ;;
+    esac
+    if [ $name != nano ]; then
         $release/tests/peers/pq_peer_model synthetic $name 640 "$model"
     fi
     $release/pquant calibrate "$model" --calib-data "$shared/coco128/images/train2017" \
         --calib-images 4 --calibrator max --no-equalize --no-bias-correct --no-adaround -q \
         -o "$work/$name.ranges.json"
-    $release/tests/peers/pq_peer_model plan "$model" "$work/$name.ranges.json" medium fp16 \
+    $release/tests/peers/pq_peer_model plan "$model" "$work/$name.ranges.json" $kept fp16 \
         "$work/$name.partial.json"
 done
 rm "$work"/[TSM].pqe # made again there
