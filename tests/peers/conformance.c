@@ -145,7 +145,9 @@ out:
 /* ref's row: its AP over a few images, and how far that is from cpu's over the same. */
 static pq_status ref_row(work *w, const char *label, const pq_plan *plan)
 {
-    const size_t n = w->ref_images < w->images->n ? w->ref_images : w->images->n;
+    const size_t n = plan->rounds_outputs           ? 0
+                     : w->ref_images < w->images->n ? w->ref_images
+                                                    : w->images->n;
     const pq_engine *cpu;
     pq_session *s = NULL;
     double ap = 0, cpu_ap = 0;

@@ -30,5 +30,5 @@ for part in "$@"; do
         ;;
     esac
 done
-made 'build/release/conformance MODEL PLAN SHARED 0.003 REF_IMAGES'
+made 'build/release/conformance MODEL PLAN SHARED 0.003 REF_IMAGES' cpu openvino onnxruntime
 exit $status
