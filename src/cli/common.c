@@ -245,21 +245,41 @@ static pq_status say_overlap(pq_ctx *ctx, const pq_dataset *calib, const pq_data
     return st;
 }
 
-/* A plan or ranges from a file, made for this model? The file is at fault, not the usage. */
-static pq_status check_graph(pq_ctx *ctx, const cli_model *m, const char *hash, const char *path)
+/* The model as its file has it, before --batch: what a scale says of one image holds for many. */
+static pq_status hash_of_file(pq_ctx *ctx, char hex[65], const cli_model *m, const cli_common *c)
 {
-    char own[65];
-    pq_graph_hash(m->graph, own);
-    if (strcmp(hash, own) == 0) return PQ_OK;
-    return pq_fail(ctx, PQ_E_FORMAT, "%s: made for graph %.12s, expected that of %s, %.12s", path,
-                   hash, m->path, own);
+    cli_common as_stored = *c;
+    cli_model one;
+    as_stored.batch = 0;
+    pq_status st = cli_model_load(ctx, &one, m->path, &as_stored);
+    if (st == PQ_OK) pq_graph_hash(one.graph, hex);
+    cli_model_clear(&one);
+    return st;
 }
 
-static pq_status load_ranges(pq_ctx *ctx, pq_ranges **out, const cli_model *m, const char *path)
+/* A plan or ranges from a file, made for this model? Then for this batch of it. The file is at
+ * fault, not the usage. */
+static pq_status check_graph(pq_ctx *ctx, const cli_model *m, const cli_common *c, char hash[65],
+                             const char *path)
+{
+    char own[65], stored[65] = "";
+    pq_graph_hash(m->graph, own);
+    if (strcmp(hash, own) == 0) return PQ_OK;
+    pq_status st = c->batch ? hash_of_file(ctx, stored, m, c) : PQ_OK;
+    if (st != PQ_OK) return st;
+    if (strcmp(hash, stored) != 0)
+        return pq_fail(ctx, PQ_E_FORMAT, "%s: made for graph %.12s, expected that of %s, %.12s",
+                       path, hash, m->path, own);
+    memcpy(hash, own, sizeof own);
+    return PQ_OK;
+}
+
+static pq_status load_ranges(pq_ctx *ctx, pq_ranges **out, const cli_model *m, const cli_common *c,
+                             const char *path)
 {
     pq_status st = pq_ranges_load(ctx, out, path);
     if (st != PQ_OK) return st;
-    st = check_graph(ctx, m, (*out)->graph_hash, path);
+    st = check_graph(ctx, m, c, (*out)->graph_hash, path);
     if (st != PQ_OK) {
         pq_ranges_free(*out);
         *out = NULL;
@@ -267,11 +287,12 @@ static pq_status load_ranges(pq_ctx *ctx, pq_ranges **out, const cli_model *m, c
     return st;
 }
 
-static pq_status load_plan(pq_ctx *ctx, pq_plan **out, const cli_model *m, const char *path)
+static pq_status load_plan(pq_ctx *ctx, pq_plan **out, const cli_model *m, const cli_common *c,
+                           const char *path)
 {
     pq_status st = pq_plan_load(ctx, out, path);
     if (st != PQ_OK) return st;
-    st = check_graph(ctx, m, (*out)->graph_hash, path);
+    st = check_graph(ctx, m, c, (*out)->graph_hash, path);
     if (st != PQ_OK) {
         pq_plan_free(*out);
         *out = NULL;
@@ -299,7 +320,7 @@ pq_status cli_ranges(pq_ctx *ctx, pq_ranges **out, const cli_model *m, const cli
     pq_dataset *images = NULL;
     pq_status st;
     *out = NULL;
-    if (c->ranges) return load_ranges(ctx, out, m, c->ranges);
+    if (c->ranges) return load_ranges(ctx, out, m, c, c->ranges);
     PQ_TRY(pq_calibrator_parse(ctx, &opts.calibrator, c->calibrator));
     PQ_TRY(images_for_calibration(ctx, &images, m, c, eval));
     PQ_TRY(pq_engine_find(ctx, &engine, strcmp(c->engine, "ref") == 0 ? "ref" : "cpu"));
@@ -357,11 +378,11 @@ static pq_status load_calibration(pq_ctx *ctx, cli_calibration *out, const cli_m
 {
     char *path = NULL;
     pq_status st;
-    PQ_TRY(load_ranges(ctx, &out->ranges, m, c->ranges));
+    PQ_TRY(load_ranges(ctx, &out->ranges, m, c, c->ranges));
     PQ_TRY(cli_beside_ranges(ctx, &path, c->ranges, ".corrections.json"));
     if (!pq_file_exists(path)) goto out;
     PQ_TRY(pq_corrections_load(ctx, &out->corrections, path));
-    PQ_TRY(check_graph(ctx, m, out->corrections->graph_hash, path));
+    PQ_TRY(check_graph(ctx, m, c, out->corrections->graph_hash, path));
     if (out->corrections->scheme != scheme)
         st = pq_fail(ctx, PQ_E_INVALID, "%s: made for scheme %s, expected %s; calibrate for that",
                      path, scheme == PQ_SCHEME_U8 ? "s8" : "u8",
@@ -452,7 +473,7 @@ pq_status cli_plan(pq_ctx *ctx, pq_plan **out, const char *word, const cli_model
     *out = NULL;
     if (strcmp(word, "int8") == 0) return int8_plan(ctx, out, m, c, engine, calibration, eval);
     const size_t n = strlen(word);
-    if (n > 5 && strcmp(word + n - 5, ".json") == 0) return load_plan(ctx, out, m, word);
+    if (n > 5 && strcmp(word + n - 5, ".json") == 0) return load_plan(ctx, out, m, c, word);
     pq_status st = pq_precision_parse(ctx, &p, word);
     if (st != PQ_OK)
         return pq_fail(ctx, PQ_E_INVALID,

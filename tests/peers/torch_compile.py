@@ -14,6 +14,7 @@ import statistics
 import numpy as np
 import onnx
 import torch
+import torch._inductor.config
 import torch.nn.functional as F
 from onnx import numpy_helper
 
@@ -29,6 +30,7 @@ class Folded(torch.nn.Module):
         super().__init__()
         self.model, self.batch = model, batch
         self.constant = {}
+        self.scales = {}
         for t in model.graph.initializer:
             self.keep(t.name, numpy_helper.to_array(t))
         for n in model.graph.node:
@@ -42,6 +44,8 @@ class Folded(torch.nn.Module):
     def keep(self, name, array):
         array = np.array(array)
         self.constant[name] = array
+        if array.size == 4:  # of a Resize, wanted on the host
+            self.scales[name] = array.reshape(-1).tolist()
         if array.dtype == np.float32:
             key = "c%d" % len(self.constant)
             t = torch.from_numpy(array).half()
@@ -89,8 +93,7 @@ class Folded(torch.nn.Module):
                 t = get(i[0])
                 sizes = ints(i[3])[2:] if len(i) > 3 and i[3] else None
                 if sizes is None:
-                    c = get(i[2])
-                    s = c.tolist() if torch.is_tensor(c) else list(np.array(c).reshape(-1))
+                    s = self.scales[i[2]]
                     sizes = [int(round(t.shape[2] * float(s[2]))), int(round(t.shape[3] * float(s[3])))]
                 y = F.interpolate(t, size=sizes, mode="nearest")
             elif op == "Reshape":
@@ -137,6 +140,8 @@ def main():
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--runs", type=int, default=1000)
     parser.add_argument("--mode", default="default")
+    parser.add_argument("--layout", default="forced", choices=("forced", "chosen"),
+                        help="channels last throughout, or where the compiler chooses it")
     parser.add_argument("--lock", help="file to hold locked while timing, so that nobody else times")
     parser.add_argument("--check", action="store_true", help="run once on the CPU, uncompiled")
     o = parser.parse_args()
@@ -150,6 +155,7 @@ def main():
                 print(list(y.shape), float(y.sum()))
         return
     torch.backends.cudnn.benchmark = True
+    torch._inductor.config.force_layout_optimization = o.layout == "forced"
     net = net.cuda()
     x = torch.randint(0, 256, shape, device="cuda").half().contiguous(memory_format=torch.channels_last)
     with torch.no_grad():

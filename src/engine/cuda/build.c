@@ -222,6 +222,41 @@ static pq_status build_pool(pq_ctx *ctx, cu_session *s, size_t i)
     return PQ_OK;
 }
 
+static pq_status build_spp(pq_ctx *ctx, cu_session *s, size_t i)
+{
+    const pq_program *p = s->program;
+    const pq_slot_id in = p->step[i].in[0];
+    const pq_slot *x = cu_slot_of(s, in);
+    cu_node *n;
+    unsigned windows = 0;
+    int dests = 0;
+    pq_status st = cu_add_node(ctx, &n, s, i, "spp", pq_cu_kernels_get()->spp, 1);
+    if (st != PQ_OK) return st;
+    pq_cu_spp *v = &n->p.spp;
+    *v = (pq_cu_spp){.x = cu_data(s, in),
+                     .pitch = cu_pitch(s, in),
+                     .h = (int)x->shape.dim[2],
+                     .w = (int)x->shape.dim[3],
+                     .c = cu_channels(x),
+                     .form = cu_form(x),
+                     .vector = cu_vector(s, in),
+                     .out = cu_pixels(x)};
+    for (size_t j = i; j < p->n_steps; j++) {
+        if (s->step[j].leader != i) continue;
+        const pq_window *w = &cu_node_of(s, j)->attr.window;
+        v->window[windows].kh = (int)w->kernel[0], v->window[windows].kw = (int)w->kernel[1];
+        v->window[windows].ph = (int)w->pad[0], v->window[windows].pw = (int)w->pad[1];
+        v->window[windows].first_dest = dests;
+        v->window[windows].n_dest = cu_dests(s, j, 0, v->dest + dests);
+        dests += v->window[windows++].n_dest;
+    }
+    n->block = PQ_CU_SPP_THREADS;
+    n->grid[0] = (unsigned)(v->out.n * pq_cu_ceil(v->c, 8));
+    n->grid[1] = windows;
+    n->smem = (unsigned)(v->h * v->w * PQ_CU_SPP_BYTES);
+    return PQ_OK;
+}
+
 static pq_status build_decode(pq_ctx *ctx, cu_session *s, size_t i)
 {
     const pq_step *step = &s->program->step[i];
@@ -229,10 +264,13 @@ static pq_status build_decode(pq_ctx *ctx, cu_session *s, size_t i)
     const pq_shape *os = &cu_slot_of(s, step->out[0])->shape;
     cu_node *n;
     int first = 0;
-    pq_status st = cu_add_node(ctx, &n, s, i, "decode", pq_cu_kernels_get()->decode,
-                               32 * os->dim[0] * os->dim[1]);
+    const int64_t anchors = os->dim[0] * os->dim[1],
+                  scores = anchors * pq_cu_ceil((int)os->dim[2], 8);
+    pq_status st = cu_add_node(ctx, &n, s, i, "decode", pq_cu_kernels_get()->decode, scores);
     if (st != PQ_OK) return st;
     pq_cu_decode *p = &n->p.decode;
+    p->score_blocks = (int)n->grid[0];
+    n->grid[0] += (unsigned)((16 * anchors + PQ_CU_THREADS - 1) / PQ_CU_THREADS);
     p->levels = a->levels;
     p->classes = (int)os->dim[2];
     p->bins = a->reg_max + 1;
@@ -250,6 +288,7 @@ static pq_status build_decode(pq_ctx *ctx, cu_session *s, size_t i)
                                     .h = (int)c->dim[2],
                                     .w = (int)c->dim[3],
                                     .cls_form = cu_form(cu_slot_of(s, cls)),
+                                    .cls_vector = cu_vector(s, cls),
                                     .reg_form = cu_form(cu_slot_of(s, reg)),
                                     .factor = s->step[i].factor[l],
                                     .stride = (float)a->strides[l],
@@ -446,7 +485,8 @@ static pq_status build_step(pq_ctx *ctx, cu_session *s, size_t i)
     case PQ_OP_CONCAT:
     case PQ_OP_SPLIT: return build_parts(ctx, s, i);
     case PQ_OP_MAX_POOL:
-    case PQ_OP_AVERAGE_POOL: return build_pool(ctx, s, i);
+    case PQ_OP_AVERAGE_POOL:
+        return cu_pool_is_same(s, i) && listed ? build_spp(ctx, s, i) : build_pool(ctx, s, i);
     case PQ_OP_GFL_DECODE: return build_decode(ctx, s, i);
     case PQ_OP_SOFTMAX:
     case PQ_OP_LOG_SOFTMAX:
@@ -500,6 +540,7 @@ static pq_status build_input(pq_ctx *ctx, cu_session *s, pq_slot_id id)
                                       .up = 1,
                                       .last = n->p.image.c,
                                       .vector = true,
+                                      .spare = true,
                                       .form = cu_form(slot)};
 out:
     return st;

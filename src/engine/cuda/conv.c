@@ -101,7 +101,11 @@ static int kind_of(const cu_session *s, size_t i)
     const pq_slot *in = cu_slot_of(s, s->program->step[i].in[0]);
     const size_t e = pq_dtype_size(in->dtype);
     const pq_slot_id id = s->program->step[i].in[0];
-    if (!cu_conv_is_dense(s, i) || (size_t)cu_pitch(s, id) * e % PQ_CU_CHUNK ||
+    /* Chunks are read whole. What lies behind the last channel meets weights of zero, which takes a
+     * finite number: integers are, and what a list of places stores. */
+    const bool finite =
+        in->dtype == PQ_S8 || cu_channels(in) * (int)e % PQ_CU_CHUNK == 0 || cu_pads(s, id);
+    if (!cu_conv_is_dense(s, i) || !finite || (size_t)cu_pitch(s, id) * e % PQ_CU_CHUNK ||
         (size_t)(cu_data(s, id) - s->arena) % PQ_CU_CHUNK)
         return -1;
     return in->dtype == PQ_S8    ? PQ_CU_KIND_S8
@@ -151,6 +155,16 @@ static void fill_epilogue(const cu_session *s, size_t i, pq_cu_conv *p)
     p->residual_pitch = cu_pitch(s, step->residual);
     p->residual_vector = cu_vector(s, step->residual);
     p->residual_form = cu_form(cu_slot_of(s, step->residual));
+}
+
+/* The fast SiLU serves where only the level is stored that its value falls into. */
+static void find_guarded(pq_cu_conv *p)
+{
+    p->guarded = p->exact && p->act.act == PQ_ACT_SILU &&
+                 (p->sum_act.act == PQ_ACT_NONE || p->sum_act.act == PQ_ACT_RELU);
+    for (int k = 0; k < p->n_dest; k++)
+        p->guarded = p->guarded && p->dest[k].form.scale != 0 && p->dest[k].pre.scale == 0 &&
+                     !p->dest[k].round16;
 }
 
 /* ---- weights ---- */
@@ -231,7 +245,7 @@ static pq_status build_dense(pq_ctx *ctx, cu_session *s, size_t i, int kind)
     p->n = total_outputs(s, i);
     p->chunks = pq_cu_ceil(p->c * (int)pq_dtype_size(t), PQ_CU_CHUNK);
     p->k_chunks = p->chunks * w.taps;
-    p->k_row = pq_cu_ceil(p->k_chunks, 8) * 8;
+    p->k_row = pq_cu_ceil(p->k_chunks, 16) * 16; /* whole stages of every shape */
     p->split = 1;
     const size_t channels = (size_t)pq_cu_ceil(p->n, 8) * 8;
     PQ_TRY(cu_blob_add(ctx, s, &n->weight_at, channels * (size_t)p->k_row * PQ_CU_CHUNK));
@@ -249,6 +263,7 @@ static pq_status build_dense(pq_ctx *ctx, cu_session *s, size_t i, int kind)
         p->n_dest += cu_dests(s, j, first, p->dest + p->n_dest);
         first += w.o;
     }
+    find_guarded(p);
 out:
     free_source(&w);
     return st;
@@ -280,6 +295,7 @@ static pq_status build_plain(pq_ctx *ctx, cu_session *s, size_t i)
     pack_plain(s, n, &w, half, depthwise);
     pack_channels(s, n, &w, 0, p->in.scale);
     p->n_dest = cu_dests(s, i, 0, p->dest);
+    find_guarded(p);
 out:
     free_source(&w);
     return st;

@@ -26,134 +26,129 @@ template <> struct mma_sum<MMA_S8> {
     typedef int type;
 };
 
-/* Sum of channel c as a real number, bias in it. */
-static __device__ __forceinline__ float real_sum(const pq_cu_conv &p, float sum, int c)
+static __device__ __forceinline__ void add_bits(float *t, unsigned bits)
 {
-    return sum + p.bias[c];
+    *t += __int_as_float((int)bits);
 }
-static __device__ __forceinline__ float real_sum(const pq_cu_conv &p, int sum, int c)
+static __device__ __forceinline__ void add_bits(int *t, unsigned bits) { *t += (int)bits; }
+
+/* Eight sums that lie together in shared memory, this block's or another's. */
+template <typename T> static __device__ __forceinline__ void add8(T t[8], const T *from)
 {
-    return fmaf((float)sum, p.scale[c], p.bias[c]);
+    const uint4 a = *(const uint4 *)from, b = *(const uint4 *)(from + 4);
+    add_bits(&t[0], a.x), add_bits(&t[1], a.y), add_bits(&t[2], a.z), add_bits(&t[3], a.w);
+    add_bits(&t[4], b.x), add_bits(&t[5], b.y), add_bits(&t[6], b.z), add_bits(&t[7], b.w);
 }
 
-/* Activation, residual, activation of the sum, and out: ref's order. */
-static __device__ __forceinline__ void finish8(const pq_cu_conv &p, int m, int c, int n, float y[8])
+/* A sum as a real number, bias in it. */
+static __device__ __forceinline__ float real_sum(float sum, float, float bias)
 {
-#pragma unroll
-    for (int i = 0; i < 8; i++) y[i] = activate_as(p.act, y[i], p.exact);
-    if (p.residual) {
-        const int64_t at = (int64_t)m * p.residual_pitch + c;
-        const pq_cu_form &f = p.residual_form;
-        if (f.scale != 0) { /* one rounding for scale and sum */
-            const pq_cu_form levels = {f.dtype, 1.0f, f.zp};
-            float r[8];
-            load_some(levels, p.residual, at, n, p.residual_vector, r);
-#pragma unroll
-            for (int i = 0; i < 8; i++) y[i] = fmaf(r[i], f.scale, y[i]);
-        } else {
-            float r[8];
-            load_some(f, p.residual, at, n, p.residual_vector, r);
-#pragma unroll
-            for (int i = 0; i < 8; i++) y[i] += r[i];
-        }
-#pragma unroll
-        for (int i = 0; i < 8; i++) y[i] = activate_as(p.sum_act, y[i], p.exact);
-    }
-    store8(p.dest, p.n_dest, p.out, m, c, n, y);
+    return sum + bias;
+}
+static __device__ __forceinline__ float real_sum(int sum, float scale, float bias)
+{
+    return fmaf((float)sum, scale, bias);
 }
 
 /*
- * BM pixels x BN channels a block, WM x WN a warp, ROW bytes of the inner dimension a stage.
- * Shared memory: STAGES x (BM + BN) x ROW bytes, reused for BM x (BN + 4) sums.
+ * BM pixels x BN channels a block, WM x WN a warp; WK warps share such a tile and take every WK-th
+ * 32 bytes of a stage, ROW bytes of the inner dimension. Shared memory: STAGES x (BM + BN) x ROW
+ * bytes, reused for WK x BM x (BN + 8) sums; behind them scales and biases of BN channels.
  */
-template <int KIND, int BM, int BN, int WM, int WN, int ROW, int STAGES>
-__global__ void __launch_bounds__((BM / WM) * (BN / WN) * 32)
+template <int KIND, int BM, int BN, int WM, int WN, int WK, int ROW, int STAGES>
+__global__ void __launch_bounds__((BM / WM) * (BN / WN) * WK * 32)
     conv_mma(const __grid_constant__ pq_cu_conv p)
 {
     typedef typename mma_sum<KIND>::type sum;
     enum {
-        THREADS = (BM / WM) * (BN / WN) * 32,
+        THREADS = (BM / WM) * (BN / WN) * WK * 32,
         PER_ROW = ROW / PQ_CU_CHUNK,
         STEP = THREADS / PER_ROW, /* rows that all threads together copy at once */
         RA = (BM + STEP - 1) / STEP,
         RB = (BN + STEP - 1) / STEP,
         A_BYTES = BM * ROW,
         STAGE = (BM + BN) * ROW,
-        LD = BN + 4,
+        LD = PQ_CU_SUMS_LD(BN),
+        SUMS = BM * LD,
         MI = WM / 16,
-        NI = WN / 8
+        NI = WN / 8,
+        SLICES = ROW / 32 / WK
     };
     uint8_t *const smem = shared_memory();
+    float *const scale = (float *)(smem + PQ_CU_CONV_TILES(BM, BN, WK, ROW, STAGES)), *const bias =
+                                                                                          scale +
+                                                                                          BN;
     const int tid = (int)threadIdx.x, warp = tid / 32, lane = tid % 32;
     const int m0 = (int)blockIdx.x * BM, n0 = (int)blockIdx.y * BN;
     const int copy_chunk = tid % PER_ROW, copy_row = tid / PER_ROW;
-    const shared_at base = shared_address(smem);
+    shared_at base = shared_address(smem);
     int begin, end;
     pdl_launch();
     pq_cu_part(pq_cu_ceil(p.k_chunks, PER_ROW), p.split, (int)blockIdx.z, &begin, &end);
 
-    const uint8_t *from_b[RB];
-    bool in_b[RB];
+    static_assert(STEP % 8 == 0, "a thread's rows have one swizzle");
+    shared_at copy_to = base + 16u * (shared_at)pq_cu_swizzle(copy_row, copy_chunk, PER_ROW);
+    keep(base), keep(copy_to);
+
+    /* Rows behind the last channel are the last again: nobody stores what they give. */
+    const uint8_t *from_b = p.weight + ((int64_t)begin * PER_ROW + copy_chunk) * 16;
+    unsigned row_b[RB];
 #pragma unroll
     for (int i = 0; i < RB; i++) {
-        const int r = copy_row + i * STEP;
-        in_b[i] = n0 + r < p.n;
-        from_b[i] = p.weight +
-                    ((int64_t)(in_b[i] ? n0 + r : 0) * p.k_row + begin * PER_ROW + copy_chunk) * 16;
+        const int n = n0 + copy_row + i * STEP;
+        row_b[i] = (unsigned)(n < p.n ? n : p.n - 1) * (unsigned)p.k_row * 16u;
+        keep(row_b[i]);
     }
-    auto copy_b = [&](int stage) {
+    auto copy_b = [&](shared_at stage) {
 #pragma unroll
-        for (int i = 0; i < RB; i++) {
-            const int r = copy_row + i * STEP;
-            if (BN % STEP == 0 || r < BN)
-                copy16(base + (shared_at)(stage * STAGE + A_BYTES +
-                                          16 * pq_cu_swizzle(r, copy_chunk, PER_ROW)),
-                       from_b[i], in_b[i] ? 16 : 0);
-            from_b[i] += ROW;
-        }
+        for (int i = 0; i < RB; i++)
+            if (BN % STEP == 0 || copy_row + i * STEP < BN)
+                copy16(copy_to + stage + (shared_at)(A_BYTES + i * STEP * ROW), from_b + row_b[i]);
+        from_b += ROW;
     };
-#pragma unroll
+#pragma unroll 1
     for (int s = 0; s < STAGES - 1; s++)
-        if (begin + s < end) copy_b(s);
+        if (begin + s < end) copy_b((shared_at)(s * STAGE));
+    for (int i = tid; i < BN && n0 + i < p.n; i += THREADS) {
+        scale[i] = p.scale[n0 + i];
+        bias[i] = p.bias[n0 + i];
+    }
 
-    int iy0[RA], ix0[RA];
-    const uint8_t *image[RA];
+    /* Row i of this thread: what tap (0, 0) reads, which may lie outside, counted from the block's
+     * first pixel. No byte is read where a tap lies outside. */
+    int iy0[RA], ix0[RA], row_a[RA];
+    auto corner = [&](int m, int *iy, int *ix) {
+        const int row = m / p.out.w, n = row / p.out.h;
+        *iy = (row - n * p.out.h) * p.sh - p.ph;
+        *ix = (m - row * p.out.w) * p.sw - p.pw;
+        return p.x + (((int64_t)n * p.h + *iy) * p.w + *ix) * p.x_pitch;
+    };
+    const uint8_t *from_a = corner(m0, &iy0[0], &ix0[0]);
 #pragma unroll
     for (int i = 0; i < RA; i++) {
-        const int m = m0 + copy_row + i * STEP;
-        const int row = m / p.out.w, x = m - row * p.out.w, n = row / p.out.h,
-                  y = row - n * p.out.h;
-        const bool in = m < p.m && (BM % STEP == 0 || copy_row + i * STEP < BM);
-        iy0[i] = in ? y * p.sh - p.ph : -(1 << 28);
-        ix0[i] = x * p.sw - p.pw;
-        image[i] = p.x + (int64_t)(in ? n : 0) * p.h * p.w * p.x_pitch;
+        const int r = copy_row + i * STEP, m = m0 + r;
+        row_a[i] = (int)(corner(m, &iy0[i], &ix0[i]) - from_a);
+        if (m >= p.m || (BM % STEP != 0 && r >= BM)) iy0[i] = -(1 << 28), row_a[i] = 0;
+        keep(iy0[i]), keep(ix0[i]), keep(row_a[i]);
     }
     pq_cu_tap tap = pq_cu_tap_at(begin * PER_ROW + copy_chunk, p.chunks, p.kw);
-    const int c_bytes = p.c * (KIND == MMA_S8 ? 1 : KIND == MMA_F16 ? 2 : 4);
-    auto copy_a = [&](int stage) {
+    auto copy_a = [&](shared_at stage) {
         const int dy = tap.ky * p.dh, dx = tap.kx * p.dw;
-        const int left = c_bytes - tap.c * 16;
-        const int bytes = tap.ky < p.kh ? (left < 16 ? left : 16) : 0;
+        const int h = tap.ky < p.kh ? p.h : 0;
+        const uint8_t *from = from_a + ((dy * p.w + dx) * p.x_pitch + tap.c * 16);
 #pragma unroll
-        for (int i = 0; i < RA; i++) {
-            const int r = copy_row + i * STEP;
-            const int iy = iy0[i] + dy, ix = ix0[i] + dx;
-            const bool in =
-                (unsigned)iy < (unsigned)p.h && (unsigned)ix < (unsigned)p.w && bytes > 0;
-            const uint8_t *from =
-                in ? image[i] + (int64_t)(iy * p.w + ix) * p.x_pitch + tap.c * 16 : p.x;
-            if (BM % STEP == 0 || r < BM)
-                copy16(base +
-                           (unsigned)(stage * STAGE + 16 * pq_cu_swizzle(r, copy_chunk, PER_ROW)),
-                       from, in ? bytes : 0);
-        }
+        for (int i = 0; i < RA; i++)
+            if (BM % STEP == 0 || copy_row + i * STEP < BM)
+                copy16_if(copy_to + stage + (shared_at)(i * STEP * ROW), from + row_a[i],
+                          (unsigned)(iy0[i] + dy) < (unsigned)h &&
+                              (unsigned)(ix0[i] + dx) < (unsigned)p.w);
         pq_cu_tap_advance(&tap, PER_ROW, p.chunks, p.kw);
     };
 
     pdl_wait();
-#pragma unroll
+#pragma unroll 1
     for (int s = 0; s < STAGES - 1; s++) {
-        if (begin + s < end) copy_a(s);
+        if (begin + s < end) copy_a((shared_at)(s * STAGE));
         copies_commit();
     }
 
@@ -164,21 +159,32 @@ __global__ void __launch_bounds__((BM / WM) * (BN / WN) * 32)
         for (int j = 0; j < NI; j++)
 #pragma unroll
             for (int k = 0; k < 4; k++) acc[i][j][k] = 0;
-    const int wm = warp % (BM / WM) * WM, wn = warp / (BM / WM) * WN;
+    const int tile = warp / WK, part = warp % WK;
+    const int wm = tile % (BM / WM) * WM, wn = tile / (BM / WM) * WN;
+    shared_at at_a[SLICES],
+        at_b[SLICES]; /* of this lane in a stage; 16 rows on, the same swizzle */
+#pragma unroll
+    for (int q = 0; q < SLICES; q++) {
+        const int k = 2 * (q * WK + part);
+        at_a[q] = 16u * (shared_at)pq_cu_swizzle(wm + lane % 16, k + lane / 16, PER_ROW);
+        at_b[q] = A_BYTES + 16u * (shared_at)pq_cu_swizzle(wn + lane / 16 * 8 + lane % 8,
+                                                           k + lane / 8 % 2, PER_ROW);
+        keep(at_a[q]), keep(at_b[q]);
+    }
 
+    shared_at stage = 0, ahead = (STAGES - 1) * STAGE;
+#pragma unroll 1
     for (int it = begin; it < end; it++) {
         copies_wait<STAGES - 2>();
         __syncthreads();
-        const int ahead = it - begin + STAGES - 1;
-        if (begin + ahead < end) {
-            copy_a(ahead % STAGES);
-            copy_b(ahead % STAGES);
+        if (it + STAGES - 1 < end) {
+            copy_a(ahead);
+            copy_b(ahead);
         }
         copies_commit();
-        const shared_at a0 = base + (shared_at)((it - begin) % STAGES * STAGE), b0 = a0 + A_BYTES;
         if constexpr (KIND == MMA_F32) {
             /* A thread's sums: rows wm + lane / 8 + 4 i, columns wn + lane % 8 + 8 j. */
-            const float *a = (const float *)(smem + (it - begin) % STAGES * STAGE);
+            const float *a = (const float *)(smem + stage);
             const float *b = a + A_BYTES / 4;
 #pragma unroll
             for (int q = 0; q < PER_ROW; q++) {
@@ -203,27 +209,24 @@ __global__ void __launch_bounds__((BM / WM) * (BN / WN) * 32)
             }
         } else {
 #pragma unroll
-            for (int k = 0; k < ROW / 32; k++) {
+            for (int q = 0; q < SLICES; q++) {
                 unsigned a[MI][4], b[NI / 2][4];
 #pragma unroll
-                for (int i = 0; i < MI; i++)
-                    ldmatrix4(a[i],
-                              a0 + 16u * (shared_at)pq_cu_swizzle(wm + 16 * i + lane % 16,
-                                                                  2 * k + lane / 16, PER_ROW));
+                for (int i = 0; i < MI; i++) ldmatrix4(a[i], base + stage + at_a[q] + 16 * i * ROW);
 #pragma unroll
                 for (int j = 0; j < NI / 2; j++)
-                    ldmatrix4(b[j], b0 + 16u * (shared_at)pq_cu_swizzle(
-                                                   wn + 16 * j + lane / 16 * 8 + lane % 8,
-                                                   2 * k + lane / 8 % 2, PER_ROW));
+                    ldmatrix4(b[j], base + stage + at_b[q] + 16 * j * ROW);
 #pragma unroll
                 for (int i = 0; i < MI; i++)
 #pragma unroll
                     for (int j = 0; j < NI; j++) mma(acc[i][j], a[i], &b[j / 2][j % 2 * 2]);
             }
         }
+        stage = stage == (STAGES - 1) * STAGE ? 0 : stage + STAGE;
+        ahead = ahead == (STAGES - 1) * STAGE ? 0 : ahead + STAGE;
     }
 
-    /* Sums into shared memory, as [BM][LD] words. */
+    /* Sums into shared memory, as [WK][BM][LD] words. */
     copies_wait<0>();
     __syncthreads();
     sum *sums = (sum *)smem;
@@ -237,7 +240,8 @@ __global__ void __launch_bounds__((BM / WM) * (BN / WN) * 32)
                     sums[(wm + lane / 8 + 4 * (4 * i + k)) * LD + wn + lane % 8 + 8 * j] =
                         acc[i][j][k];
             } else {
-                sum *to = sums + (wm + 16 * i + lane / 4) * LD + wn + 8 * j + lane % 4 * 2;
+                sum *to =
+                    sums + part * SUMS + (wm + 16 * i + lane / 4) * LD + wn + 8 * j + lane % 4 * 2;
                 to[0] = acc[i][j][0];
                 to[1] = acc[i][j][1];
                 to[8 * LD] = acc[i][j][2];
@@ -245,14 +249,22 @@ __global__ void __launch_bounds__((BM / WM) * (BN / WN) * 32)
             }
         }
     int rank = 0;
+    __syncthreads();
 #if __CUDA_ARCH__ >= 900
     if (p.split > 1) {
+        if (WK > 1) { /* what others read is one number an element */
+            for (int e = tid; e < BM * BN; e += THREADS) {
+                sum *at = sums + e / BN * LD + e % BN;
+#pragma unroll
+                for (int k = 1; k < WK; k++) *at += at[k * SUMS];
+            }
+        }
         cluster_wait();
         rank = (int)blockIdx.z;
-    } else
+    }
 #endif
-        __syncthreads();
 
+#pragma unroll 1
     for (int e = tid + rank * THREADS; e < BM * (BN / 8); e += THREADS * p.split) {
         const int row = e / (BN / 8), col = e % (BN / 8) * 8, m = m0 + row, c = n0 + col;
         if (m >= p.m || c >= p.n) continue;
@@ -261,25 +273,23 @@ __global__ void __launch_bounds__((BM / WM) * (BN / WN) * 32)
         for (int i = 0; i < 8; i++) t[i] = 0;
 #if __CUDA_ARCH__ >= 900
         if (p.split > 1) {
-            for (int r = 0; r < p.split; r++) {
-                const sum *from = cluster_shared(sums, r);
-#pragma unroll
-                for (int i = 0; i < 8; i++) t[i] += from[row * LD + col + i];
-            }
+#pragma unroll 1
+            for (int r = 0; r < p.split; r++) add8(t, cluster_shared(sums, r) + row * LD + col);
         } else
 #endif
         {
 #pragma unroll
-            for (int i = 0; i < 8; i++) t[i] = sums[row * LD + col + i];
+            for (int k = 0; k < WK; k++) add8(t, sums + k * SUMS + row * LD + col);
         }
         const int n = p.n - c < 8 ? p.n - c : 8;
         float y[8];
 #pragma unroll
-        for (int i = 0; i < 8; i++) y[i] = i < n ? real_sum(p, t[i], c + i) : 0.0f;
+        for (int i = 0; i < 8; i++)
+            y[i] = i < n ? real_sum(t[i], scale[col + i], bias[col + i]) : 0.0f;
         finish8(p, m, c, n, y);
     }
 #if __CUDA_ARCH__ >= 900
-    if (p.split > 1) cluster_wait(); /* nobody leaves while its sums are read */
+    if (p.split > 1) cluster_leave();
 #endif
 }
 

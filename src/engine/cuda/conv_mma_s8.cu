@@ -3,15 +3,15 @@
 #include "engine/cuda/kernels.h"
 #include "engine/cuda/variants.h"
 
-#define MOST(a, b) ((a) > (b) ? (a) : (b))
-#define VARIANT(bm, bn, wm, wn, row, stages)                                                       \
-    {KERNEL((conv_mma<MMA_S8, bm, bn, wm, wn, row, stages>)),                                      \
+#define VARIANT(bm, bn, wm, wn, wk, row, stages)                                                   \
+    {KERNEL((conv_mma<MMA_S8, bm, bn, wm, wn, wk, row, stages>)),                                  \
      bm,                                                                                           \
      bn,                                                                                           \
+     wk,                                                                                           \
      row,                                                                                          \
      stages,                                                                                       \
-     (bm) / (wm) * ((bn) / (wn)) * 32,                                                             \
-     MOST((stages) * ((bm) + (bn)) * (row), (bm) * ((bn) + 4) * 4)},
+     (bm) / (wm) * ((bn) / (wn)) * (wk)*32,                                                        \
+     PQ_CU_CONV_SMEM(bm, bn, wk, row, stages)},
 
 static const pq_cu_variant variants[] = {PQ_CU_TENSOR_VARIANTS(VARIANT)};
 

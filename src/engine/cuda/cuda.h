@@ -60,6 +60,7 @@ typedef struct cu_node {
         pq_cu_conv conv;
         pq_cu_rows rows;
         pq_cu_pool pool;
+        pq_cu_spp spp;
         pq_cu_image image;
         pq_cu_map map;
         pq_cu_reduce reduce;
@@ -161,6 +162,8 @@ uint8_t *cu_data(const cu_session *s, pq_slot_id id);
 int cu_pitch(const cu_session *s, pq_slot_id id);
 /** Eight channels at a time lie aligned. */
 bool cu_vector(const cu_session *s, pq_slot_id id);
+/** Are the channels up to the next multiple of eight written too, with finite numbers? */
+bool cu_pads(const cu_session *s, pq_slot_id id);
 /** Nearest by the same whole factor both ways: that factor, else 0. */
 int cu_whole_factor(const cu_session *s, size_t step);
 
@@ -170,6 +173,8 @@ PQ_MUST_USE pq_status cu_layout(pq_ctx *ctx, cu_session *s, const cu_force *forc
 size_t cu_slot_bytes(const cu_session *s, pq_slot_id id);
 /** The list of places of step i's result (and of those it leads). */
 int cu_dests(const cu_session *s, size_t i, int first, pq_cu_dest dest[PQ_CU_DESTS]);
+/** Is step i a maximum over windows of stride 1 that keeps the size, of a map that fits a block? */
+bool cu_pool_is_same(const cu_session *s, size_t i);
 /** Steps to launches. */
 PQ_MUST_USE pq_status cu_build(pq_ctx *ctx, cu_session *s);
 PQ_MUST_USE pq_status cu_build_conv(pq_ctx *ctx, cu_session *s, size_t i);
@@ -202,5 +207,8 @@ const pq_cu_variant *cu_variants(int kind, int *n);
 /** Measures which variant runs each conv_mma node fastest. */
 PQ_MUST_USE pq_status cu_tune(pq_ctx *ctx, cu_session *s, const cu_force *force);
 cudaError_t cu_launch(const cu_session *s, const cu_node *n);
+/** A graph of n's launch, `times` over, each waiting for the one before; the caller destroys it. */
+PQ_MUST_USE pq_status cu_repeated(pq_ctx *ctx, cudaGraphExec_t *out, const cu_session *s,
+                                  const cu_node *n, int times);
 
 #endif

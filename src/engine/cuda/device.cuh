@@ -48,16 +48,19 @@ template <bool EXACT> static __device__ __forceinline__ float sigmoid_of(float x
     return EXACT ? 1.0f / d : __fdividef(1.0f, d);
 }
 
-template <bool EXACT> static __device__ float activate(const pq_cu_act &a, float x)
+/* All of them. Not inlined, here and below: what is rare is called, so that the common path of a
+ * kernel is a few KiB of code. At batch 1 each block runs it once, and fetching it is the cost. */
+static __device__ __noinline__ float activate_one(int act, float alpha, float beta, bool exact,
+                                                  float x)
 {
-    switch (a.act) {
+    switch (act) {
     case PQ_ACT_NONE: return x;
     case PQ_ACT_RELU: return x <= 0 ? 0 : x;
-    case PQ_ACT_LEAKY_RELU: return x > 0 ? x : a.alpha * x;
-    case PQ_ACT_CLIP: x = x < a.alpha ? a.alpha : x; return x > a.beta ? a.beta : x;
-    case PQ_ACT_SIGMOID: return sigmoid_of<EXACT>(x);
-    case PQ_ACT_SILU: return EXACT ? x / (1.0f + exp_exact(-x)) : x * sigmoid_of<false>(x);
-    case PQ_ACT_HARD_SIGMOID: return fmaxf(0.0f, fminf(1.0f, fmaf(a.alpha, x, a.beta)));
+    case PQ_ACT_LEAKY_RELU: return x > 0 ? x : alpha * x;
+    case PQ_ACT_CLIP: x = x < alpha ? alpha : x; return x > beta ? beta : x;
+    case PQ_ACT_SIGMOID: return exact ? sigmoid_of<true>(x) : sigmoid_of<false>(x);
+    case PQ_ACT_SILU: return exact ? x / (1.0f + exp_exact(-x)) : x * sigmoid_of<false>(x);
+    case PQ_ACT_HARD_SIGMOID: return fmaxf(0.0f, fminf(1.0f, fmaf(alpha, x, beta)));
     case PQ_ACT_HARD_SWISH: return x * fmaxf(0.0f, fminf(1.0f, fmaf(1.0f / 6, x, 0.5f)));
     default: return tanhf(x);
     }
@@ -65,13 +68,28 @@ template <bool EXACT> static __device__ float activate(const pq_cu_act &a, float
 
 static __device__ __forceinline__ float activate_as(const pq_cu_act &a, float x, bool exact)
 {
-    return exact ? activate<true>(a, x) : activate<false>(a, x);
+    return activate_one(a.act, a.alpha, a.beta, exact, x);
+}
+
+/* The same of eight values, the usual ones in place. */
+static __device__ __forceinline__ void activate8(const pq_cu_act &a, bool exact, float y[8])
+{
+    if (a.act == PQ_ACT_NONE) return;
+    if (a.act == PQ_ACT_RELU) {
+#pragma unroll
+        for (int i = 0; i < 8; i++) y[i] = y[i] <= 0 ? 0 : y[i];
+    } else if (a.act == PQ_ACT_SILU && !exact) {
+#pragma unroll
+        for (int i = 0; i < 8; i++) y[i] = y[i] * sigmoid_of<false>(y[i]);
+    } else {
+#pragma unroll
+        for (int i = 0; i < 8; i++) y[i] = activate_as(a, y[i], exact);
+    }
 }
 
 /* ---- stored forms ---- */
 
-static __device__ __forceinline__ float load_one(const pq_cu_form &f, const uint8_t *data,
-                                                 int64_t at)
+static __device__ __noinline__ float load_one(const pq_cu_form &f, const uint8_t *data, int64_t at)
 {
     switch (f.dtype) {
     case PQ_S8: return (float)(((const int8_t *)data)[at] - f.zp) * f.scale;
@@ -128,8 +146,8 @@ static __device__ __forceinline__ int quantize(float y, float inv, const pq_cu_f
     return (int)fmaxf(lo, fminf(hi, q));
 }
 
-static __device__ __forceinline__ void store_one(const pq_cu_form &f, float inv, uint8_t *data,
-                                                 int64_t at, float y)
+static __device__ __noinline__ void store_one(const pq_cu_form &f, float inv, uint8_t *data,
+                                              int64_t at, float y)
 {
     switch (f.dtype) {
     case PQ_S8:
@@ -143,7 +161,7 @@ static __device__ __forceinline__ void write8(const pq_cu_dest &d, int64_t at, i
                                               const float y[8])
 {
     uint8_t *data = (uint8_t *)d.data;
-    if (!d.vector || n < 8) {
+    if (!d.vector || (n < 8 && !d.spare)) {
 #pragma unroll
         for (int i = 0; i < 8; i++)
             if (i < n) store_one(d.form, d.inv, data, at + i, y[i]);
@@ -169,11 +187,18 @@ static __device__ __forceinline__ void write8(const pq_cu_dest &d, int64_t at, i
     }
 }
 
+/* What quantizing and back on the way to a place makes of a value. */
+static __device__ __noinline__ float pass(const pq_cu_dest &d, float y)
+{
+    return (float)(quantize(y, d.pre_inv, d.pre) - d.pre.zp) * d.pre.scale;
+}
+
 /* Channels c .. c + 7 of pixel m to everywhere they belong. n: how many of the eight exist. */
 static __device__ __forceinline__ void store8(const pq_cu_dest *dest, int n_dest,
                                               const pq_cu_pixels &px, int m, int c, int n,
                                               const float y[8])
 {
+#pragma unroll 1
     for (int k = 0; k < n_dest; k++) {
         const pq_cu_dest &d = dest[k];
         if (c < d.first || c >= d.last) continue;
@@ -182,20 +207,65 @@ static __device__ __forceinline__ void store8(const pq_cu_dest *dest, int n_dest
 #pragma unroll
         for (int i = 0; i < 8; i++) {
             t[i] = d.round16 ? __half2float(__float2half_rn(y[i])) : y[i];
-            if (d.pre.scale != 0)
-                t[i] = (float)(quantize(t[i], d.pre_inv, d.pre) - d.pre.zp) * d.pre.scale;
+            if (d.pre.scale != 0) t[i] = pass(d, t[i]);
         }
-        if (d.up == 1) {
-            write8(d, (int64_t)m * d.pitch + (c - d.first), left, t);
-            continue;
+        int64_t to = m;
+        if (d.up > 1) {
+            const int row = m / px.w, x = m - row * px.w; /* row counts through all images */
+            to = (int64_t)row * d.up * px.w * d.up + x * d.up;
         }
-        const int row = m / px.w, x = m - row * px.w; /* row counts through all images */
+#pragma unroll 1
         for (int j = 0; j < d.up; j++)
-            for (int i = 0; i < d.up; i++) {
-                const int64_t to = (int64_t)(row * d.up + j) * (px.w * d.up) + x * d.up + i;
-                write8(d, to * d.pitch + (c - d.first), left, t);
-            }
+#pragma unroll 1
+            for (int i = 0; i < d.up; i++)
+                write8(d, (to + (int64_t)j * px.w * d.up + i) * d.pitch + (c - d.first), left, t);
     }
+}
+
+/* Could an error of a few units in the last place of activations up to `most` put one of the eight
+ * into another level? They are then computed again, exactly: one in some thousands. */
+static __device__ __forceinline__ bool near_tie(const pq_cu_conv &p, int c, const float y[8],
+                                                float most)
+{
+    bool near = false;
+#pragma unroll 1
+    for (int k = 0; k < p.n_dest; k++) {
+        if (c < p.dest[k].first || c >= p.dest[k].last) continue;
+        const float inv = p.dest[k].inv, bound = 0.5f - (most * inv * 4e-6f + 2e-5f);
+#pragma unroll
+        for (int i = 0; i < 8; i++) near = near || !(fabsf(y[i] * inv - rintf(y[i] * inv)) < bound);
+    }
+    return near;
+}
+
+/* Activation, residual, activation of the sum, and out: ref's order. */
+static __device__ __forceinline__ void finish8(const pq_cu_conv &p, int m, int c, int n,
+                                               const float x[8])
+{
+    float y[8], most = 0;
+    bool exact = p.exact && !p.guarded;
+#pragma unroll 1
+    for (;;) {
+#pragma unroll
+        for (int i = 0; i < 8; i++) y[i] = x[i];
+        activate8(p.act, exact, y);
+#pragma unroll
+        for (int i = 0; i < 8; i++) most = fmaxf(most, fabsf(y[i]));
+        if (p.residual) {
+            const pq_cu_form &f = p.residual_form;
+            const pq_cu_form levels = {f.dtype, f.scale != 0 ? 1.0f : 0.0f, f.zp};
+            float r[8];
+            load_some(levels, p.residual, (int64_t)m * p.residual_pitch + c, n, p.residual_vector,
+                      r);
+#pragma unroll
+            for (int i = 0; i < 8; i++) /* one rounding for scale and sum */
+                y[i] = f.scale != 0 ? fmaf(r[i], f.scale, y[i]) : y[i] + r[i];
+            activate8(p.sum_act, exact, y);
+        }
+        if (exact == p.exact || !near_tie(p, c, y, most)) break;
+        exact = true;
+    }
+    store8(p.dest, p.n_dest, p.out, m, c, n, y);
 }
 
 #endif

@@ -14,23 +14,6 @@ static __device__ __forceinline__ bool own8(int m, int n, int *pixel, int *c)
     return true;
 }
 
-static __device__ void finish(const pq_cu_conv &p, int m, int c, int n, float y[8])
-{
-    for (int i = 0; i < 8; i++) y[i] = activate_as(p.act, y[i], p.exact);
-    if (p.residual) {
-        const pq_cu_form &f = p.residual_form;
-        const pq_cu_form levels = {f.dtype, 1.0f, f.zp};
-        float r[8];
-        load_some(f.scale != 0 ? levels : f, p.residual, (int64_t)m * p.residual_pitch + c, n,
-                  p.residual_vector, r);
-        for (int i = 0; i < 8; i++) {
-            y[i] = f.scale != 0 ? fmaf(r[i], f.scale, y[i]) : y[i] + r[i];
-            y[i] = activate_as(p.sum_act, y[i], p.exact);
-        }
-    }
-    store8(p.dest, p.n_dest, p.out, m, c, n, y);
-}
-
 /* Weights [tap][n rounded up to 8]: s8 for integers, float32 else. Channels of x lie aligned. */
 __global__ void __launch_bounds__(PQ_CU_THREADS) depthwise(const __grid_constant__ pq_cu_conv p)
 {
@@ -70,7 +53,7 @@ __global__ void __launch_bounds__(PQ_CU_THREADS) depthwise(const __grid_constant
     for (int i = 0; i < 8; i++)
         if (i < n)
             sum[i] = integer ? fmaf(sum[i], p.scale[c + i], p.bias[c + i]) : sum[i] + p.bias[c + i];
-    finish(p, m, c, n, sum);
+    finish8(p, m, c, n, sum);
 }
 
 /* Input coordinate that output o reads through tap k, or -1. */
@@ -125,12 +108,12 @@ __global__ void __launch_bounds__(PQ_CU_THREADS) direct(const __grid_constant__ 
         out[i] = integer ? fmaf((float)isum, p.scale[o], p.bias[o]) : sum + p.bias[o];
     }
     for (int i = n; i < 8; i++) out[i] = 0;
-    finish(p, m, c, n, out);
+    finish8(p, m, c, n, out);
 }
 
 /* ---- elementwise ---- */
 
-static __device__ float unary(int op, float x, float alpha, float beta, bool exact)
+static __device__ __noinline__ float unary(int op, float x, float alpha, float beta, bool exact)
 {
     switch (op) {
     case PQ_OP_RELU: return activate_as({PQ_ACT_RELU, 0, 0}, x, exact);
@@ -160,7 +143,7 @@ static __device__ float unary(int op, float x, float alpha, float beta, bool exa
     }
 }
 
-static __device__ float binary(int op, bool fmod, float a, float b)
+static __device__ __noinline__ float binary(int op, bool fmod, float a, float b)
 {
     switch (op) {
     case PQ_OP_ADD: return a + b;
@@ -201,8 +184,9 @@ __global__ void __launch_bounds__(PQ_CU_THREADS) rows(const __grid_constant__ pq
         float y = p.x[1]              ? binary(p.op, false, v[0][i], v[1][i])
                   : p.op == PQ_OP_MUL ? v[0][i] * p.factor
                                       : unary(p.op, v[0][i], p.alpha, p.beta, p.exact);
-        v[0][i] = activate_as(p.act, y, p.exact);
+        v[0][i] = y;
     }
+    activate8(p.act, p.exact, v[0]);
     store8(p.dest, p.n_dest, p.out, m, c, n, v[0]);
 }
 
@@ -240,6 +224,52 @@ __global__ void __launch_bounds__(PQ_CU_THREADS) pool(const __grid_constant__ pq
     store8(p.dest, p.n_dest, p.out, m, c, n, v);
 }
 
+static __device__ __forceinline__ float4 largest(const float4 &a, const float4 &b)
+{
+    return make_float4(b.x > a.x ? b.x : a.x, b.y > a.y ? b.y : a.y, b.z > a.z ? b.z : a.z,
+                       b.w > a.w ? b.w : a.w);
+}
+
+/* Along lines, then across them. A block: eight channels of an image. */
+__global__ void __launch_bounds__(PQ_CU_SPP_THREADS) spp(const __grid_constant__ pq_cu_spp p)
+{
+    const int groups = (p.c + 7) / 8, image = (int)blockIdx.x / groups,
+              c = (int)blockIdx.x % groups * 8, size = p.h * p.w;
+    const int n = p.c - c < 8 ? p.c - c : 8;
+    const int kh = p.window[blockIdx.y].kh, kw = p.window[blockIdx.y].kw,
+              ph = p.window[blockIdx.y].ph, pw = p.window[blockIdx.y].pw;
+    float4 *const map = (float4 *)shared_memory(), *const line = map + 2 * size;
+    pdl_launch();
+    pdl_wait();
+    for (int i = (int)threadIdx.x; i < size; i += PQ_CU_SPP_THREADS) {
+        float t[8];
+        load_some(p.form, p.x, ((int64_t)image * size + i) * p.pitch + c, n, p.vector, t);
+        map[2 * i] = make_float4(t[0], t[1], t[2], t[3]);
+        map[2 * i + 1] = make_float4(t[4], t[5], t[6], t[7]);
+    }
+    __syncthreads();
+    for (int i = (int)threadIdx.x; i < 2 * size; i += PQ_CU_SPP_THREADS) {
+        const int x = i / 2 % p.w, row = i / 2 - x;
+        const int x0 = x - pw > 0 ? x - pw : 0, x1 = x - pw + kw < p.w ? x - pw + kw : p.w;
+        float4 v = map[2 * (row + x0) + i % 2];
+        for (int k = x0 + 1; k < x1; k++) v = largest(v, map[2 * (row + k) + i % 2]);
+        line[i] = v;
+    }
+    __syncthreads();
+    for (int i = (int)threadIdx.x; i < size; i += PQ_CU_SPP_THREADS) {
+        const int y = i / p.w, x = i - y * p.w;
+        const int y0 = y - ph > 0 ? y - ph : 0, y1 = y - ph + kh < p.h ? y - ph + kh : p.h;
+        float4 a = line[2 * (y0 * p.w + x)], b = line[2 * (y0 * p.w + x) + 1];
+        for (int k = y0 + 1; k < y1; k++) {
+            a = largest(a, line[2 * (k * p.w + x)]);
+            b = largest(b, line[2 * (k * p.w + x) + 1]);
+        }
+        const float v[8] = {a.x, a.y, a.z, a.w, b.x, b.y, b.z, b.w};
+        store8(p.dest + p.window[blockIdx.y].first_dest, p.window[blockIdx.y].n_dest, p.out,
+               image * size + i, c, n, v);
+    }
+}
+
 /* Focus: channels of (y, x), (y + 1, x), (y, x + 1), (y + 1, x + 1), each all of the image's. */
 __global__ void __launch_bounds__(PQ_CU_THREADS) image(const __grid_constant__ pq_cu_image p)
 {
@@ -250,6 +280,22 @@ __global__ void __launch_bounds__(PQ_CU_THREADS) image(const __grid_constant__ p
     const int row = (int)m / p.out.w, x = (int)m - row * p.out.w, n = row / p.out.h,
               y = row - n * p.out.h, total = p.focus ? 4 * p.c : p.c;
     const float *at = p.x + (int64_t)n * p.c * p.h * p.w;
+    if (p.focus && p.c == 3 && p.w % 2 == 0) { /* what DAMO-YOLO and YOLOX have */
+        float v[16];
+#pragma unroll
+        for (int k = 0; k < 6; k++) {
+            const int plane = k % 3, dy = k / 3;
+            const float2 t =
+                *(const float2 *)(at + ((int64_t)plane * p.h + 2 * y + dy) * p.w + 2 * x);
+            v[3 * dy + plane] = t.x;
+            v[6 + 3 * dy + plane] = t.y;
+        }
+#pragma unroll
+        for (int k = 12; k < 16; k++) v[k] = 0;
+        store8(p.dest, p.n_dest, p.out, (int)m, 0, 8, v);
+        store8(p.dest, p.n_dest, p.out, (int)m, 8, 4, v + 8);
+        return;
+    }
     for (int c = 0; c < total; c += 8) {
         float v[8];
 #pragma unroll
@@ -393,48 +439,90 @@ __global__ void __launch_bounds__(PQ_CU_THREADS) resize(const __grid_constant__ 
 
 /* ---- heads ---- */
 
-/* A warp an anchor: its scores; then eight lanes a side of its box. Source: arXiv:2006.04388. */
-__global__ void __launch_bounds__(PQ_CU_THREADS) decode(const __grid_constant__ pq_cu_decode p)
+static __device__ __forceinline__ int level_of(const pq_cu_decode &p, int anchor)
 {
-    const int64_t i = ((int64_t)blockIdx.x * blockDim.x + threadIdx.x) / 32;
-    const int lane = (int)threadIdx.x % 32, side = lane / 8, part = lane % 8;
-    pdl_launch();
-    pdl_wait();
-    if (i >= (int64_t)p.n * p.anchors) return;
-    const int n = (int)(i / p.anchors), anchor = (int)(i % p.anchors);
     int l = 0;
     while (l + 1 < p.levels && anchor >= p.level[l + 1].first) l++;
-    const pq_cu_level &v = p.level[l];
+    return l;
+}
+
+static __device__ __forceinline__ float load_real(const pq_cu_form &f, const uint8_t *data,
+                                                  int64_t at)
+{
+    return f.dtype == PQ_F16 ? __half2float(((const __half *)data)[at]) : load_one(f, data, at);
+}
+
+/* Scores of eight classes of an anchor. */
+static __device__ void decode_scores(const pq_cu_decode &p, unsigned i)
+{
+    const unsigned groups = (unsigned)(p.classes + 7) / 8, all = i / groups;
+    if (all >= (unsigned)(p.n * p.anchors)) return;
+    const int n = (int)(all / (unsigned)p.anchors), anchor = (int)(all % (unsigned)p.anchors),
+              c = (int)(i % groups) * 8, left = p.classes - c < 8 ? p.classes - c : 8;
+    const pq_cu_level &v = p.level[level_of(p, anchor)];
+    const int64_t pixel = (int64_t)n * v.h * v.w + (anchor - v.first);
+    float y[8];
+    load_some(v.cls_form, v.cls, pixel * v.cls_pitch + c, left, v.cls_vector, y);
+#pragma unroll
+    for (int k = 0; k < 8; k++) y[k] = sigmoid_of<false>(y[k]);
+    float *to = p.scores + (int64_t)all * p.classes + c;
+    if (p.classes % 8 == 0) {
+        *(float4 *)to = make_float4(y[0], y[1], y[2], y[3]);
+        *(float4 *)(to + 4) = make_float4(y[4], y[5], y[6], y[7]);
+    } else {
+#pragma unroll
+        for (int k = 0; k < 8; k++)
+            if (k < left) to[k] = y[k];
+    }
+}
+
+/* Four lanes a side of an anchor's box. Source: arXiv:2006.04388. */
+static __device__ void decode_boxes(const pq_cu_decode &p, unsigned thread)
+{
+    const unsigned i = thread / 16;
+    const int side = (int)thread / 4 % 4, part = (int)thread % 4;
+    /* No lane leaves: the shuffles are of the whole warp. */
+    const bool in = i < (unsigned)(p.n * p.anchors);
+    const unsigned all = in ? i : 0;
+    const int n = (int)(all / (unsigned)p.anchors), anchor = (int)(all % (unsigned)p.anchors);
+    const pq_cu_level &v = p.level[level_of(p, anchor)];
     const int at = anchor - v.first, y = at / v.w, x = at - y * v.w;
-    const int64_t pixel = (int64_t)n * v.h * v.w + at;
-    for (int c = lane; c < p.classes; c += 32)
-        p.scores[i * p.classes + c] =
-            sigmoid_of<true>(load_one(v.cls_form, v.cls, pixel * v.cls_pitch + c));
-    const int64_t reg = pixel * v.reg_pitch + side * p.bins;
+    const int64_t reg = ((int64_t)n * v.h * v.w + at) * v.reg_pitch + side * p.bins;
     float top = __int_as_float((int)0xff800000), sum = 0, mean = 0;
-    for (int k = part; k < p.bins; k += 8)
-        top = fmaxf(top, load_one(v.reg_form, v.reg, reg + k) * v.factor);
-    for (int d = 4; d; d /= 2) top = fmaxf(top, __shfl_xor_sync(~0u, top, d));
-    for (int k = part; k < p.bins; k += 8) {
-        const float e = expf(load_one(v.reg_form, v.reg, reg + k) * v.factor - top);
+    for (int k = part; k < p.bins; k += 4)
+        top = fmaxf(top, load_real(v.reg_form, v.reg, reg + k) * v.factor);
+    for (int d = 2; d; d /= 2) top = fmaxf(top, __shfl_xor_sync(~0u, top, d));
+    for (int k = part; k < p.bins; k += 4) {
+        const float e = __expf(load_real(v.reg_form, v.reg, reg + k) * v.factor - top);
         sum += e;
         mean = fmaf(e, (float)k, mean);
     }
-    for (int d = 4; d; d /= 2) {
+    for (int d = 2; d; d /= 2) {
         sum += __shfl_xor_sync(~0u, sum, d);
         mean += __shfl_xor_sync(~0u, mean, d);
     }
-    if (part == 0) {
+    if (part == 0 && in) {
         const float distance = mean / sum * v.stride;
         const float centre = (float)(side % 2 ? y : x) * v.stride;
-        p.boxes[4 * i + side] = side < 2 ? centre - distance : centre + distance;
+        p.boxes[4 * (int64_t)i + side] = side < 2 ? centre - distance : centre + distance;
     }
+}
+
+__global__ void __launch_bounds__(PQ_CU_THREADS) decode(const __grid_constant__ pq_cu_decode p)
+{
+    pdl_launch();
+    pdl_wait();
+    const int boxes = (int)blockIdx.x - p.score_blocks;
+    if (boxes < 0)
+        decode_scores(p, blockIdx.x * PQ_CU_THREADS + threadIdx.x);
+    else
+        decode_boxes(p, (unsigned)boxes * PQ_CU_THREADS + threadIdx.x);
 }
 
 extern "C" const pq_cu_kernels *pq_cu_kernels_get(void)
 {
-    static const pq_cu_kernels all = {KERNEL(depthwise), KERNEL(direct), KERNEL(rows),
-                                      KERNEL(pool),      KERNEL(image),  KERNEL(map),
-                                      KERNEL(reduce),    KERNEL(resize), KERNEL(decode)};
+    static const pq_cu_kernels all = {
+        KERNEL(depthwise), KERNEL(direct), KERNEL(rows),   KERNEL(pool),   KERNEL(spp),
+        KERNEL(image),     KERNEL(map),    KERNEL(reduce), KERNEL(resize), KERNEL(decode)};
     return &all;
 }

@@ -12,7 +12,7 @@ extern "C" {
 /** One shape of conv_mma. */
 typedef struct pq_cu_variant {
     const void *kernel;
-    int bm, bn, row, stages, threads, smem;
+    int bm, bn, wk, row, stages, threads, smem;
 } pq_cu_variant;
 
 enum { PQ_CU_KIND_F16, PQ_CU_KIND_S8, PQ_CU_KIND_F32, PQ_CU_KINDS };
@@ -28,14 +28,15 @@ typedef struct pq_cu_kernels {
     const void *direct;    /* pq_cu_conv: 8 channels of a pixel, any groups, any form */
     const void *rows;      /* pq_cu_rows: 8 channels of a pixel */
     const void *pool;      /* pq_cu_pool: 8 channels of a pixel */
+    const void *spp;       /* pq_cu_spp: a block of PQ_CU_SPP_THREADS 8 channels of an image */
     const void *image;     /* pq_cu_image: a pixel */
     const void *map;       /* pq_cu_map: an element */
     const void *reduce;    /* pq_cu_reduce: a row */
     const void *resize;    /* pq_cu_resize: an element */
-    const void *decode;    /* pq_cu_decode: 32 threads an anchor */
+    const void *decode;    /* pq_cu_decode: 8 classes of an anchor; behind those 16 an anchor */
 } pq_cu_kernels;
 
-enum { PQ_CU_THREADS = 128 };
+enum { PQ_CU_THREADS = 128, PQ_CU_SPP_THREADS = 256 };
 
 const pq_cu_kernels *pq_cu_kernels_get(void);
 

@@ -63,6 +63,12 @@ bool cu_vector(const cu_session *s, pq_slot_id id)
     return channel % 8 == 0 && cu_pitch(s, id) % 8 == 0;
 }
 
+bool cu_pads(const cu_session *s, pq_slot_id id)
+{
+    return s->slot[id].root == id && (s->slot[id].owner >= 0 || s->slot[id].plain) &&
+           cu_slot_of(s, id)->shape.rank == 4;
+}
+
 /* ---- who writes what ---- */
 
 /* Does the step's kernel store through a list of places? */
@@ -277,6 +283,35 @@ static void lead(cu_session *s)
     }
 }
 
+bool cu_pool_is_same(const cu_session *s, size_t i)
+{
+    const pq_step *step = &s->program->step[i];
+    const pq_shape *x = &cu_slot_of(s, step->in[0])->shape;
+    if (step->convert || cu_node_of(s, i)->op != PQ_OP_MAX_POOL || x->rank != 4) return false;
+    const pq_window *w = &cu_node_of(s, i)->attr.window;
+    for (int k = 0; k < 2; k++)
+        if (w->stride[k] != 1 || w->dilation[k] != 1) return false;
+    return pq_shape_equal(x, &cu_slot_of(s, step->out[0])->shape) &&
+           x->dim[2] * x->dim[3] * PQ_CU_SPP_BYTES <= PQ_CU_SPP_SMEM;
+}
+
+/* Poolings of one input, as SPP has them. */
+static void lead_pools(cu_session *s)
+{
+    const pq_program *p = s->program;
+    for (size_t i = 0; i < p->n_steps; i++) {
+        int members = 1;
+        if (s->step[i].leader != i || !cu_pool_is_same(s, i)) continue;
+        for (size_t j = i + 1; j < p->n_steps && members < PQ_CU_WINDOWS; j++)
+            if (s->step[j].leader == j && cu_pool_is_same(s, j) &&
+                p->step[j].in[0] == p->step[i].in[0]) {
+                s->step[j].leader = i;
+                s->step[i].n_dest += s->step[j].n_dest;
+                members++;
+            }
+    }
+}
+
 /* A Mul by one number in front of the bins' logits is done while they are read. */
 static void merge_scales(cu_session *s, size_t i)
 {
@@ -336,6 +371,7 @@ static pq_status find_places(pq_ctx *ctx, cu_session *s)
     for (size_t i = 0; i < p->n_steps; i++)
         if (!p->step[i].convert && cu_node_of(s, i)->op == PQ_OP_FOCUS) merge_image(s, i);
     lead(s);
+    lead_pools(s);
     for (size_t i = 0; i < p->n_steps; i++)
         if (!p->step[i].convert && cu_node_of(s, i)->op == PQ_OP_GFL_DECODE) merge_scales(s, i);
     for (size_t i = 0; i < p->n_steps; i++) {
@@ -479,6 +515,7 @@ static void fill_dest(const cu_session *s, pq_cu_dest *d, const cu_slot *c, pq_s
     d->first = first;
     d->last = first + n;
     d->vector = (channel + extra) % 8 == 0 && d->pitch % 8 == 0 && first % 8 == 0;
+    d->spare = cu_pads(s, to) && n == cu_channels(slot);
     d->round16 = c->round16;
     if (c->pre != PQ_NONE) {
         d->pre = cu_form(cu_slot_of(s, c->pre));

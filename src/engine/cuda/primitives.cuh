@@ -40,6 +40,14 @@ static __device__ __forceinline__ void pdl_launch()
 #if __CUDA_ARCH__ >= 900
 static __device__ __forceinline__ void cluster_wait() { cooperative_groups::this_cluster().sync(); }
 
+/* Nobody leaves while its shared memory is read. What was read has been used: nothing is ordered
+ * here, and the stores under way are not waited for. */
+static __device__ __forceinline__ void cluster_leave()
+{
+    asm volatile("barrier.cluster.arrive.relaxed.aligned;\n\tbarrier.cluster.wait.aligned;" ::
+                     : "memory");
+}
+
 /* The same place in the shared memory of block `rank` of the cluster. */
 template <typename T> static __device__ __forceinline__ const T *cluster_shared(T *p, int rank)
 {
@@ -58,28 +66,46 @@ static __device__ __forceinline__ uint8_t *shared_memory()
 
 typedef unsigned shared_at; /* address in shared memory */
 
+/* What a loop needs each time, kept in a register: a shuffle from the lane itself is what the
+ * assembler does not do again. Of what is worked out from the thread's index it otherwise prefers
+ * to repeat the steps, and they were half of the loop. All lanes of the warp. */
+static __device__ __forceinline__ void keep(unsigned &x)
+{
+    x = __shfl_sync(~0u, x, (int)threadIdx.x & 31);
+}
+static __device__ __forceinline__ void keep(int &x)
+{
+    x = __shfl_sync(~0u, x, (int)threadIdx.x & 31);
+}
+
 static __device__ __forceinline__ shared_at shared_address(const void *p)
 {
     return (unsigned)__cvta_generic_to_shared(p);
 }
 
-/* 16 bytes of which the first `bytes` exist; the rest becomes zero. */
-static __device__ __forceinline__ void copy16(shared_at to, const uint8_t *from, int bytes)
+/* 16 bytes that all exist. */
+static __device__ __forceinline__ void copy16(shared_at to, const uint8_t *from)
 {
 #if __CUDA_ARCH__ >= 800
-    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(bytes)
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(to), "l"(from) : "memory");
+#else
+    const uint4 v = *(const uint4 *)from;
+    asm volatile("st.shared.v4.u32 [%0], {%1, %2, %3, %4};" ::"r"(to), "r"(v.x), "r"(v.y), "r"(v.z),
+                 "r"(v.w)
+                 : "memory");
+#endif
+}
+
+/* 16 bytes, or zeros and nothing read. */
+static __device__ __forceinline__ void copy16_if(shared_at to, const uint8_t *from, bool in)
+{
+#if __CUDA_ARCH__ >= 800
+    asm volatile("{\n\t.reg .pred skip;\n\tsetp.eq.s32 skip, %2, 0;\n\t"
+                 "cp.async.cg.shared.global [%0], [%1], 16, skip;\n\t}" ::"r"(to),
+                 "l"(from), "r"((int)in)
                  : "memory");
 #else
-    uint4 v = make_uint4(0, 0, 0, 0);
-    if (bytes == 16)
-        v = *(const uint4 *)from;
-    else if (bytes > 0) {
-        unsigned w[4] = {0, 0, 0, 0};
-#pragma unroll
-        for (int i = 0; i < 16; i++)
-            if (i < bytes) w[i / 4] |= (unsigned)from[i] << 8 * (i % 4);
-        v = make_uint4(w[0], w[1], w[2], w[3]);
-    }
+    const uint4 v = in ? *(const uint4 *)from : make_uint4(0, 0, 0, 0);
     asm volatile("st.shared.v4.u32 [%0], {%1, %2, %3, %4};" ::"r"(to), "r"(v.x), "r"(v.y), "r"(v.z),
                  "r"(v.w)
                  : "memory");

@@ -18,10 +18,11 @@
 #endif
 
 enum {
-    PQ_CU_DESTS = 8,  /* places a result goes to, at most */
-    PQ_CU_RANK = 6,   /* of the generic kernels */
-    PQ_CU_LEVELS = 8, /* of a detection head */
-    PQ_CU_CHUNK = 16  /* bytes that travel at once */
+    PQ_CU_DESTS = 8,   /* places a result goes to, at most */
+    PQ_CU_RANK = 6,    /* of the generic kernels */
+    PQ_CU_LEVELS = 8,  /* of a detection head */
+    PQ_CU_WINDOWS = 4, /* that are pooled at once */
+    PQ_CU_CHUNK = 16   /* bytes that travel at once */
 };
 
 /** Stored numbers as reals: (q - zp) * scale where scale is not 0, else the float itself. */
@@ -39,6 +40,7 @@ typedef struct pq_cu_dest {
     int up;          /* each pixel is written up x up times (nearest upsampling) */
     int first, last; /* channels of the node that go here */
     bool vector;     /* eight channels at a time are aligned */
+    bool spare;      /* so may be the last, where fewer exist: what follows is padding */
     bool round16;
     pq_cu_form pre; /* scale 0: none */
     pq_cu_form form;
@@ -72,7 +74,8 @@ typedef struct pq_cu_conv {
     int chunks, k_chunks, k_row;
     const float *scale; /* integers: input scale times the channel's */
     const float *bias;
-    bool exact; /* transcendental activations as libm rounds them */
+    bool exact;   /* transcendental activations as libm rounds them */
+    bool guarded; /* all places are 8-bit: exact only where it could make a difference */
     pq_cu_act act, sum_act;
     const uint8_t *residual; /* NULL: none */
     int residual_pitch;      /* elements */
@@ -112,6 +115,24 @@ typedef struct pq_cu_pool {
     int n_dest;
     pq_cu_dest dest[PQ_CU_DESTS];
 } pq_cu_pool;
+
+/** Shared memory of spp: a pixel's eight channels twice as float32; as much as every GPU gives. */
+enum { PQ_CU_SPP_BYTES = 64, PQ_CU_SPP_SMEM = 48 * 1024 };
+
+/** Maxima over windows of stride 1 that keep the size: several of one input (SPP), one along the
+ *  grid's y. */
+typedef struct pq_cu_spp {
+    const uint8_t *x;
+    int pitch, h, w, c; /* pitch: elements */
+    pq_cu_form form;
+    bool vector;
+    pq_cu_pixels out;
+    struct {
+        int kh, kw, ph, pw;
+        int first_dest, n_dest;
+    } window[PQ_CU_WINDOWS];
+    pq_cu_dest dest[PQ_CU_DESTS];
+} pq_cu_spp;
 
 /** Space to depth of a plain float32 image [n, c, 2h, 2w], or only its transposition to NHWC. */
 typedef struct pq_cu_image {
@@ -167,6 +188,7 @@ typedef struct pq_cu_level {
     const uint8_t *cls, *reg;
     int cls_pitch, reg_pitch, h, w; /* elements; pixels */
     pq_cu_form cls_form, reg_form;
+    bool cls_vector;
     float factor; /* of the bins' logits */
     float stride;
     int first; /* anchor */
@@ -174,6 +196,7 @@ typedef struct pq_cu_level {
 
 typedef struct pq_cu_decode {
     int levels, classes, bins, anchors, n;
+    int score_blocks; /* of the grid; the others make boxes */
     pq_cu_level level[PQ_CU_LEVELS];
     float *scores, *boxes;
 } pq_cu_decode;
@@ -182,12 +205,24 @@ typedef struct pq_cu_decode {
 
 static inline PQ_HD int pq_cu_ceil(int a, int b) { return (a + b - 1) / b; }
 
-/** Chunk `c` of row `r` in a tile whose rows have `per_row` chunks (4 or 8): exclusive or with the
- *  row keeps the eight rows that ldmatrix reads together in different banks. */
+/** Chunk `c` of row `r` in a tile whose rows have `per_row` chunks (4, 8 or 16): exclusive or with
+ *  the row keeps the eight rows that ldmatrix reads together in different banks. */
 static inline PQ_HD int pq_cu_swizzle(int r, int c, int per_row)
 {
-    return per_row == 8 ? r * 8 + (c ^ (r & 7)) : r * 4 + (c ^ ((r >> 1) & 3));
+    return r * per_row + (c ^ (per_row == 4 ? (r >> 1) & 3 : r & 7));
 }
+
+/** Words from row to row of a block's sums: eight more than columns, so that rows lie in different
+ *  banks. */
+#define PQ_CU_SUMS_LD(bn) ((bn) + 8)
+/** Bytes of the tiles, or of the sums that take their place. */
+#define PQ_CU_CONV_TILES(bm, bn, wk, row, stages)                                                  \
+    ((stages) * ((bm) + (bn)) * (row) > (wk) * (bm)*PQ_CU_SUMS_LD(bn) * 4                          \
+         ? (stages) * ((bm) + (bn)) * (row)                                                        \
+         : (wk) * (bm)*PQ_CU_SUMS_LD(bn) * 4)
+/** Shared memory of a block: with scale and bias of its channels. */
+#define PQ_CU_CONV_SMEM(bm, bn, wk, row, stages)                                                   \
+    (PQ_CU_CONV_TILES(bm, bn, wk, row, stages) + 8 * (bn))
 
 /** Steps [begin, end) of the inner dimension that part `i` of `n` takes. */
 static inline PQ_HD void pq_cu_part(int steps, int n, int i, int *begin, int *end)

@@ -1,10 +1,11 @@
 /* Launching, and which shape of conv_mma runs a layer: measured on the device while compiling. */
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "engine/cuda/cuda.h"
 
-enum { REPEATS = 6, MOST_CANDIDATES = 160, SPLITS = 6 };
+enum { REPEATS = 16, ROUNDS = 3, MOST_CANDIDATES = 160, SPLITS = 6 };
 
 const pq_cu_variant *cu_variants(int kind, int *n)
 {
@@ -59,19 +60,19 @@ typedef struct candidate {
     double score; /* estimated, of those worth measuring the lowest are taken */
 } candidate;
 
-/* Rounds of blocks times the work of one: what a variant would take were it all arithmetic. Only to
+/* Microseconds, roughly: what a multiprocessor must load, or the latency of its stages. Only to
  * leave hopeless ones out. */
 static double estimate(const cu_session *s, const cu_node *n, const pq_cu_variant *v, int split)
 {
     const pq_cu_conv *p = &n->p.conv;
     const double blocks = (double)pq_cu_ceil(p->m, v->bm) * pq_cu_ceil(p->n, v->bn) * split;
-    const int fit = (int)(200 * 1024 / (size_t)v->smem), by_threads = 1536 / v->threads;
-    const double resident = (double)s->device.sms * (fit < by_threads ? fit : by_threads);
-    const double waves = blocks <= resident ? 1 : blocks / resident;
+    const int fit = 220 * 1024 / v->smem, by_threads = 1536 / v->threads;
+    const int resident = fit < by_threads ? fit : by_threads;
+    const double each = ceil(blocks / s->device.sms), together = each < resident ? each : resident;
     const int steps = pq_cu_ceil(pq_cu_ceil(p->k_chunks, v->row / PQ_CU_CHUNK), split);
-    const double busy = blocks / s->device.sms < 1 ? 1 : blocks / s->device.sms;
-    const double loaded = (double)steps * v->row * (v->bm + v->bn) / 8192.0;
-    return 4 + waves * (steps * 0.35 + 1) + busy * loaded * 0.1 + (split > 1 ? 1.5 : 0);
+    const double load = together * v->row * (v->bm + v->bn) / 60e3;
+    return 2 + ceil(each / resident) * (steps * (load > 0.12 ? load : 0.12) + 0.8) +
+           (split > 1 ? 0.8 : 0);
 }
 
 static int candidates_of(const cu_session *s, const cu_node *n, candidate c[MOST_CANDIDATES])
@@ -96,7 +97,7 @@ static int candidates_of(const cu_session *s, const cu_node *n, candidate c[MOST
     }
     int kept = 0;
     for (int i = 0; i < count; i++)
-        if (c[i].score <= 2.0 * best) c[kept++] = c[i];
+        if (c[i].score <= 2.5 * best) c[kept++] = c[i];
     return kept;
 }
 
@@ -110,10 +111,34 @@ static bool same_shape(const cu_node *a, const cu_node *b)
            !x->residual == !y->residual && x->dest[0].form.dtype == y->dest[0].form.dtype;
 }
 
+/* The captured launches serve no run: only a graph has each wait for the one before as a run does,
+ * and costs the host nothing in between. */
+pq_status cu_repeated(pq_ctx *ctx, cudaGraphExec_t *out, const cu_session *s, const cu_node *n,
+                      int times)
+{
+    cudaGraph_t graph = NULL;
+    cudaError_t rc = cudaSuccess;
+    pq_status st = PQ_OK;
+    *out = NULL;
+    CU_TRY(ctx, cudaStreamBeginCapture(s->stream, cudaStreamCaptureModeThreadLocal));
+    for (int k = 0; k < times && rc == cudaSuccess; k++) rc = cu_launch(s, n);
+    const cudaError_t end = cudaStreamEndCapture(s->stream, &graph);
+    if (rc != cudaSuccess) {
+        st = cu_failed(ctx, "cudaLaunchKernelExC", rc);
+        goto out;
+    }
+    CU_TRY(ctx, end);
+    CU_TRY(ctx, cudaGraphInstantiate(out, graph, 0));
+out:
+    if (graph) cudaGraphDestroy(graph);
+    return st;
+}
+
 static pq_status measure(pq_ctx *ctx, cu_session *s, cu_node *n)
 {
     candidate c[MOST_CANDIDATES];
     cudaEvent_t event[MOST_CANDIDATES + 1] = {NULL};
+    cudaGraphExec_t graph[MOST_CANDIDATES] = {NULL};
     int n_variants, best = 0;
     float least = 1e30f;
     const pq_cu_variant *v = cu_variants(n->kind, &n_variants);
@@ -121,25 +146,30 @@ static pq_status measure(pq_ctx *ctx, cu_session *s, cu_node *n)
     const int count = candidates_of(s, n, c);
     PQ_ASSERT(ctx, count > 0);
     for (int i = 0; i <= count; i++) CU_TRY(ctx, cudaEventCreate(&event[i]));
-    for (int round = 0; round < 2; round++) { /* the first warms up */
+    for (int i = 0; i < count; i++) {
+        cu_choose(n, &v[c[i].variant], c[i].variant, c[i].split);
+        PQ_TRY(cu_repeated(ctx, &graph[i], s, n, REPEATS));
+    }
+    for (int round = 0; round < ROUNDS; round++) { /* the first warms up */
         for (int i = 0; i < count; i++) {
-            cu_choose(n, &v[c[i].variant], c[i].variant, c[i].split);
             CU_TRY(ctx, cudaEventRecord(event[i], s->stream));
-            for (int k = 0; k < (round ? REPEATS : 1); k++) CU_TRY(ctx, cu_launch(s, n));
+            CU_TRY(ctx, cudaGraphLaunch(graph[i], s->stream));
         }
         CU_TRY(ctx, cudaEventRecord(event[count], s->stream));
         CU_TRY(ctx, cudaStreamSynchronize(s->stream));
-    }
-    for (int i = 0; i < count; i++) {
-        float ms;
-        CU_TRY(ctx, cudaEventElapsedTime(&ms, event[i], event[i + 1]));
-        if (ms < least) {
-            least = ms;
-            best = i;
+        for (int i = 0; round && i < count; i++) {
+            float ms;
+            CU_TRY(ctx, cudaEventElapsedTime(&ms, event[i], event[i + 1]));
+            if (ms < least) {
+                least = ms;
+                best = i;
+            }
         }
     }
     cu_choose(n, &v[c[best].variant], c[best].variant, c[best].split);
 out:
+    for (int i = 0; i < count; i++)
+        if (graph[i]) cudaGraphExecDestroy(graph[i]);
     for (int i = 0; i <= count; i++)
         if (event[i]) cudaEventDestroy(event[i]);
     return st;

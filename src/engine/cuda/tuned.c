@@ -26,7 +26,8 @@ static void key_of(char key[LINE], const cu_session *s, const cu_node *n)
 
 static void value_of(char value[64], const pq_cu_variant *v)
 {
-    snprintf(value, 64, "%d x %d x %d / %d / %d | ", v->bm, v->bn, v->row, v->stages, v->threads);
+    snprintf(value, 64, "%d x %d x %d / %d / %d / %d | ", v->bm, v->bn, v->row, v->stages, v->wk,
+             v->threads);
 }
 
 pq_status cu_tuned_open(pq_ctx *ctx, cu_tuned *t)

@@ -136,6 +136,7 @@ template <typename P, void (*K)(P)> struct emulated_kernel<K> {
 static inline void pdl_wait() {}
 static inline void pdl_launch() {}
 static inline void cluster_wait() { emulated_cluster_wait(); }
+static inline void cluster_leave() { emulated_cluster_wait(); }
 template <typename T> static inline const T *cluster_shared(T *p, int rank)
 {
     return (const T *)(emulated_shared_of(rank) + ((uint8_t *)p - emulated_self().shared));
@@ -144,10 +145,12 @@ static inline uint8_t *shared_memory() { return emulated_self().shared; }
 
 typedef uint64_t shared_at;
 static inline shared_at shared_address(const void *p) { return (shared_at)(uintptr_t)p; }
-static inline void copy16(shared_at to, const uint8_t *from, int bytes)
+static inline void copy16_if(shared_at to, const uint8_t *from, bool in)
 {
-    emulated_copy((uint8_t *)(uintptr_t)to, from, bytes);
+    emulated_copy((uint8_t *)(uintptr_t)to, from, in ? 16 : 0);
 }
+static inline void copy16(shared_at to, const uint8_t *from) { copy16_if(to, from, true); }
+template <typename T> static inline void keep(T &) {}
 static inline void copies_commit() { emulated_commit(); }
 template <int LEFT> static inline void copies_wait() { emulated_copies_wait(LEFT); }
 
