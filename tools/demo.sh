@@ -54,11 +54,15 @@ awk '
         }
     }' "$out/run.txt" "$out/eval.txt" | tee "$out/table.txt"
 
+# A run with a time budget leaves the detections before and after to this.
+"$bin/pquant" report "$out/result" -q >/dev/null
+
 "$bin/pquant" detect $model --precision "$out/result/plan.json" --ann "$out/test/instances.json" \
     -o "$out/pictures" -q "$out"/test/images/00000[1-4].png >/dev/null
 cat <<EOF
 
-$out/result       report.html, the plan, its weights, the measurements, the ONNX and engine files
+$out/result/report.html   all of it on one page: open it in a browser
+$out/result       the plan, its weights, the measurements, the ONNX and engine files
 $out/pictures     what the partial model finds on four test scenes
 $out/table.txt    this table
 EOF

@@ -89,8 +89,8 @@ static void subject(pq_page *p, const cJSON *run)
     if (pq_field_text(machine, "device")) {
         pq_page_raw(p, ", ");
         pq_page_text(p, pq_field_text(machine, "device"));
-        if (isfinite(pq_field_number(machine, "threads")))
-            pq_page_f(p, ", %.0f threads", pq_field_number(machine, "threads"));
+        const double threads = pq_field_number(machine, "threads");
+        if (isfinite(threads)) pq_page_f(p, ", %.0f thread%s", threads, threads == 1 ? "" : "s");
     }
     if (images) pq_page_f(p, "; figures on %d images", cJSON_GetArraySize(images));
     pq_page_raw(p, "</p>\n");

@@ -161,19 +161,30 @@ static void reason(char *text, size_t size, const pq_run_files *f, const pq_grap
         snprintf(text, size, "nothing odd in its range: what it computes needs more than 8 bits");
 }
 
+/* The advice of the sensitivity stage is "REASON. Tried: ..."; where it found a reason, that is the
+ * one to show. Gives what is left for the line below. */
+static const char *split_advice(char *reason_text, size_t size, const char *advice)
+{
+    const char *tried = advice ? strstr(advice, ". Tried: ") : NULL;
+    if (!tried) return advice;
+    if (strncmp(advice, "no reason seen", 14) != 0)
+        snprintf(reason_text, size, "%.*s", (int)(tried - advice), advice);
+    return tried + 2;
+}
+
 static bool add_range(cJSON *list, const cJSON *op, const pq_run_files *f, const pq_graph *g,
                       bool *mark)
 {
     static const char *const copied[] = {"index", "damage", "error", "error_before"};
-    char text[160];
+    char text[320];
     interval r;
     const pq_node *n = node_of(g, op);
     const pq_value *x = n ? pq_in(g, n, 0) : NULL;
     if (!x || !x->name || !find_range(&r, f, x->name)) return true;
     const cJSON *stored = pq_field_find(pq_field(f->ranges, "tensors"), "name", x->name);
-    const char *advice = pq_field_text(op, "advice");
     cJSON *o = pq_put_row(list);
     reason(text, sizeof text, f, g, n, &r, mark);
+    const char *advice = split_advice(text, sizeof text, pq_field_text(op, "advice"));
     bool ok = o && pq_put_text(o, "operator", pq_field_text(op, "name")) &&
               pq_put_text(o, "precision", pq_field_text(op, "precision")) &&
               pq_put_text(o, "tensor", x->name) && pq_put_number(o, "min", r.min) &&

@@ -1,11 +1,12 @@
 /*
  * One plan on every engine that is here: a row of a Markdown table each.
- *   conformance MODEL PLAN SHARED [BOUND]
+ *   conformance MODEL PLAN SHARED [BOUND [REF_IMAGES]]
  * PLAN: int8, a preset (tiny, small, medium) or a plan.json. The first two are calibrated on 64 of
  * SHARED's calibration images, u8, and given twice: as made, and with outputs rounded.
  * Outputs are compared with ref's on a few images: the largest and the mean difference of each
- * output tensor, by the largest element of ref's. AP is over all images, for engines but ref; its
- * difference is to cpu's. Exit status 1 where one is beyond BOUND.
+ * output tensor, by the largest element of ref's. AP is over all images; its difference is to
+ * cpu's. ref is slow: it gets a row, over the first REF_IMAGES images (0 or left out: no row),
+ * beside cpu's AP over the same. Exit status 3 where a difference is beyond BOUND.
  */
 #include <math.h>
 #include <stdio.h>
@@ -30,6 +31,7 @@ typedef struct work {
     pq_tensor *truth[IMAGES_AGAINST_REF]; /* ref's outputs */
     pq_session *ref;
     double bound;
+    size_t ref_images;
     bool beyond;
 } work;
 
@@ -120,14 +122,46 @@ static void compare(const pq_tensor *a, const pq_tensor *b, double *worst, doubl
     *mean = fmax(*mean, n ? sum / (double)n / top : 0);
 }
 
-static pq_status average_precision(work *w, pq_session *s, double *ap)
+/* AP over the first n images. */
+static pq_status average_precision(work *w, pq_session *s, size_t n, double *ap)
 {
+    const pq_dataset images = {.sample = w->images->sample, .n = n};
     pq_detections list = {0};
-    pq_figures f;
-    pq_status st = pq_detect_dataset(w->ctx, &list, s, w->images, &w->prep, &w->head, "evaluate");
-    if (st == PQ_OK) st = pq_evaluate(w->ctx, &f, w->coco, list.at, list.n);
-    *ap = st == PQ_OK ? f.v[PQ_FIG_AP] : 0;
+    pq_eval_matches *m = NULL;
+    int64_t *id = NULL;
+    pq_status st;
+    PQ_TRY(pq_alloc(w->ctx, &id, n, sizeof *id));
+    for (size_t i = 0; i < n; i++) id[i] = images.sample[i].id;
+    PQ_TRY(pq_detect_dataset(w->ctx, &list, s, &images, &w->prep, &w->head, "evaluate"));
+    PQ_TRY(pq_eval_match(w->ctx, &m, w->coco, list.at, list.n, id, n));
+    st = pq_eval_ap(w->ctx, ap, m, NULL);
+out:
+    pq_eval_free(m);
     pq_detections_clear(&list);
+    pq_free(id);
+    return st;
+}
+
+/* ref's row: its AP over a few images, and how far that is from cpu's over the same. */
+static pq_status ref_row(work *w, const char *label, const pq_plan *plan)
+{
+    const size_t n = plan->rounds_outputs           ? 0
+                     : w->ref_images < w->images->n ? w->ref_images
+                                                    : w->images->n;
+    const pq_engine *cpu;
+    pq_session *s = NULL;
+    double ap = 0, cpu_ap = 0;
+    pq_status st = PQ_OK;
+    if (n == 0) return st;
+    PQ_TRY(pq_engine_find(w->ctx, &cpu, "cpu"));
+    PQ_TRY(pq_compile(w->ctx, &s, cpu, w->g, plan, NULL));
+    PQ_TRY(average_precision(w, s, n, &cpu_ap));
+    PQ_TRY(average_precision(w, w->ref, n, &ap));
+    printf("| %s | %s | ref, %zu images | | %.4f | %+.4f |\n", w->model, label, n, ap, ap - cpu_ap);
+    fflush(stdout);
+    w->beyond = w->beyond || fabs(ap - cpu_ap) > w->bound;
+out:
+    pq_session_free(s);
     return st;
 }
 
@@ -146,7 +180,7 @@ static pq_status row(work *w, const char *label, const pq_engine *e, const pq_pl
         pq_session_outputs_free(out, s);
         if (st != PQ_OK) goto out;
     }
-    PQ_TRY(average_precision(w, s, &ap));
+    PQ_TRY(average_precision(w, s, w->images->n, &ap));
     if (isnan(*cpu_ap)) *cpu_ap = ap;
     printf("| %s | %s | %s |", w->model, label, e->name);
     for (size_t k = 0; k < s->n_outputs && k < MAX_OUTPUTS; k++)
@@ -186,6 +220,7 @@ static pq_status rows(work *w, const char *label, const pq_plan *plan)
     static const char *const names[] = {"cpu", "openvino", "onnxruntime"};
     double cpu_ap = NAN;
     pq_status st = truth(w, plan);
+    if (st == PQ_OK) st = ref_row(w, label, plan);
     for (size_t i = 0; i < sizeof names / sizeof *names && st == PQ_OK; i++) {
         const pq_engine *e;
         pq_engine_info info;
@@ -232,11 +267,12 @@ int main(int argc, char **argv)
 {
     work w = {.bound = INFINITY};
     pq_status st;
-    if (argc < 4 || argc > 5) {
-        fprintf(stderr, "usage: conformance MODEL PLAN SHARED [BOUND]\n");
+    if (argc < 4 || argc > 6) {
+        fprintf(stderr, "usage: conformance MODEL PLAN SHARED [BOUND [REF_IMAGES]]\n");
         return 2;
     }
-    if (argc == 5) w.bound = strtod(argv[4], NULL);
+    if (argc > 4) w.bound = strtod(argv[4], NULL);
+    if (argc > 5) w.ref_images = strtoul(argv[5], NULL, 10);
     if (pq_ctx_new(&w.ctx) != PQ_OK) return 1;
     w.model = pq_path_base(argv[1]);
     st = load(&w, argv[1], argv[3]);
@@ -250,5 +286,5 @@ int main(int argc, char **argv)
     pq_coco_free(w.coco);
     pq_graph_free(w.g);
     pq_ctx_free(w.ctx);
-    return st != PQ_OK || w.beyond ? 1 : 0;
+    return st != PQ_OK ? 1 : w.beyond ? 3 : 0;
 }

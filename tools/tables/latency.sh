@@ -13,7 +13,7 @@ for name in T S; do
         $1 == "cpu" && NF == 2 { at = $2 }
         /^whole network/ { share[at] = $NF }
         END {
-            printf "| %s | %s | %s (%s) | %s (%s) | %s, %s |\n", name, ms["fp32"], ms["bf16"],
+            printf "| %s | %.1f | %.1f (%s) | %.1f (%s) | %s, %s |\n", name, ms["fp32"], ms["bf16"],
                 ratio["bf16"], ms["int8"], ratio["int8"], share["fp32"], share["int8"]
         }' "$work/bench_$name.txt"
 done

@@ -9,4 +9,5 @@ need "$T"
     { echo "$python has no nncf, onnxruntime and openvino" >&2; exit 77; }
 "$python" tests/peers/quantizers.py "$pq" "$T" "$images/train2017" --threads "$(nproc)" \
     --folder "$work/quantizers" 2>"$work/quantizers.log"
-made 'tests/peers/quantizers.py build/release/pquant MODEL train2017'
+nncf=$("$python" -c 'import importlib.metadata as m; print("NNCF", m.version("nncf"))')
+made "tests/peers/quantizers.py build/release/pquant MODEL train2017; $nncf" openvino onnxruntime
