@@ -188,6 +188,8 @@ static bool as_damo(pq_head *h, const seen *s)
     const int boxes_at = b->dim[2] == 4 ? 1 : 0; /* with four classes: scores first */
     const pq_shape *scores = boxes_at ? a : b, *boxes = boxes_at ? b : a;
     if (boxes->dim[2] != 4 || !fits_int(scores->dim[2])) return false;
+    int first; /* SSD and RetinaNet have several priors a place, and boxes that are not decoded */
+    if (!levels_of(s, boxes->dim[1], &first)) return false;
     const bool nano = s->g->family && strstr(s->g->family, "DAMO-YOLO-N");
     pq_head_defaults(h, PQ_HEAD_DAMO, s->h, s->w);
     if (nano) h->conf = 0.03, h->iou = 0.65;
@@ -261,7 +263,8 @@ static bool as_list(pq_head *h, const seen *s)
     int64_t a = x->dim[1], k = x->dim[2];
     int levels = levels_of(s, a, &first);
     pq_graph_tail(&tail, s->g, s->g->output[0], 2);
-    if (!levels && levels_of(s, k, &first) && a > 4 && a < k && may_be(s->g, "YOLO")) {
+    const bool tiny = k == cells_of(s, 16) + cells_of(s, 32); /* YOLOv3-tiny's two levels */
+    if (!levels && (levels_of(s, k, &first) || tiny) && a > 4 && a < k && may_be(s->g, "YOLO")) {
         pq_head_defaults(h, PQ_HEAD_YOLOV8, s->h, s->w);
         h->n_classes = (int)a - 4;
         h->anchors = k;

@@ -69,6 +69,13 @@ static void heads_are_recognised(void **state)
                           .max_det = 500,
                           .n_classes = 4,
                           .boxes_at = 1};
+    const pq_shape tiny[] = {PQ_SHAPE(1, 84, 2000)}; /* strides 16 and 32 alone: YOLOv3-tiny */
+    pq_head h;
+    pq_graph *g = graph(e, "ONNX", 640, 640, tiny, 1);
+    assert_ok(e->ctx, pq_head_detect(e->ctx, &h, g));
+    assert_int_equal(h.family, PQ_HEAD_YOLOV8);
+    assert_true(h.n_classes == 80 && h.anchors == 2000);
+    pq_graph_free(g);
     const pq_head x = {
         .family = PQ_HEAD_YOLOX, .conf = 0.01, .iou = 0.65, .max_det = 300, .n_classes = 80};
     check_head(e, "DAMO-YOLO-T", damo, 2, 640, &t);
@@ -98,6 +105,9 @@ static void other_heads_are_refused(void **state)
     check_refused(e, "ONNX", odd, 1, "outputs [1, 84, 8399] is not known, expected");
     check_refused(e, "ONNX", uneven, 2, "outputs [1, 8400, 80] [1, 2100, 4] is not known");
     check_refused(e, "ONNX", no_boxes, 2, "[1, 8400, 5]");
+    /* RetinaNet's boxes are offsets from nine priors a place, not boxes. */
+    const pq_shape priors[] = {PQ_SHAPE(1, 76725, 91), PQ_SHAPE(1, 76725, 4)};
+    check_refused(e, "ONNX", priors, 2, "[1, 76725, 4] is not known");
     check_refused(e, "NanoDet", yolox, 1, "head of NanoDet");
     check_refused(e, "ONNX", yolox, 0, "outputs none");
 }
