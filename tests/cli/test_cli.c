@@ -387,6 +387,13 @@ static void calibrates(void **state)
     FAILS(2, "calibrator 'best'", "calibrate", w.yolox, "--calib-data", w.images, "--calibrator",
           "best");
     FAILS(1, "made for graph", "bench", w.damo, "--precision", "int8", "--ranges", "r.json");
+    FAILS(1, "made for graph", "bench", w.damo, "--precision", "int8", "--ranges", "r.json",
+          "--batch", "2");
+    WORKS("calibrate", w.damo, "--calib-data", w.images, "--threads", "1", "-o", "d.json",
+          "--calibrator", "max", "--calib-images", "1", "--no-equalize", "--no-bias-correct",
+          "--no-adaround");
+    WORKS("bench", w.damo, "--precision", "int8", "--ranges", "d.json", "--batch", "2", "--runs",
+          "1", "--threads", "1");
 }
 
 static void detects(void **state)
