@@ -52,8 +52,10 @@ tables: build
 	tools/tables.sh
 	tests/project/docs.py build/release --paste docs/tutorial.md
 
+# In /usr/local programs find the library once the loader's cache knows it.
 install: build
 	cmake --install build/release --prefix $(PREFIX)
+	[ "$$(id -u)" != 0 ] || ldconfig
 
 # The reference of the public headers: build/doc/html/index.html.
 doc:

@@ -22,11 +22,19 @@ static bool add_engine(cJSON *list, const pq_engine *e, const pq_engine_info *in
            cJSON_AddBoolToObject(o, "taps", info->taps);
 }
 
+/* "engine 'NAME': REASON" without what its row says already. */
+static const char *reason(const pq_engine *e, const char *why)
+{
+    char start[64];
+    const int n = snprintf(start, sizeof start, "engine '%s': ", e->name);
+    return n > 0 && strncmp(why, start, (size_t)n) == 0 ? why + n : why;
+}
+
 static void print_engine(const pq_engine *e, const pq_engine_info *info, pq_status st,
                          const char *why)
 {
     if (st != PQ_OK) {
-        printf("%-12s not here: %s\n", e->name, why);
+        printf("%-12s not here: %s\n", e->name, reason(e, why));
         return;
     }
     printf("%-12s %-20s", e->name, info->version);
