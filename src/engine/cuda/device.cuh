@@ -208,6 +208,7 @@ static __device__ __forceinline__ void store8(const pq_cu_dest *dest, int n_dest
         for (int i = 0; i < 8; i++) {
             t[i] = d.round16 ? __half2float(__float2half_rn(y[i])) : y[i];
             if (d.pre.scale != 0) t[i] = pass(d, t[i]);
+            if (i >= left) t[i] = 0; /* padding, which conv_mma takes to be finite */
         }
         int64_t to = m;
         if (d.up > 1) {
