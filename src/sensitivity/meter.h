@@ -68,10 +68,5 @@ PQ_MUST_USE pq_status pq_meter_detect(pq_ctx *ctx, pq_meter *m, pq_session *s, c
 PQ_MUST_USE pq_status pq_meter_load(pq_ctx *ctx, pq_meter *m, size_t place);
 /** '0', 'h' and '1' (INT8) by quant_index; n_ops + 1 bytes. */
 void pq_meter_bits(const pq_meter *m, const uint8_t *label, char *bits);
-/** Distance of pq_meter_screen between what two networks find; both image by image in the same
- *  order of images, best score first. Adds to *error and *weight. */
-PQ_MUST_USE pq_status pq_screen_distance(pq_ctx *ctx, double *error, double *weight,
-                                         const pq_detection *base, size_t n_base,
-                                         const pq_detection *other, size_t n_other);
 
 #endif
