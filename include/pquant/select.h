@@ -26,10 +26,10 @@ typedef struct pq_choice {
 /**
  * Damage and time of every unit, as pq_problem takes them: labels as pq_latency has them.
  *
- * Damage of INT8 is kappa error (pq_score), kappa such that all of them add up to the drop of
- * all-INT8 (or, where that is less, to its uncertainty); for units whose AP was measured the mean
- * of that and of the measured damage, each weighed by one over its variance. Damage is never below
- * 0.
+ * Damage of INT8 is kappa error^2 (pq_score), kappa such that all of them add up to the drop of the
+ * far end (or, where that is less, to its uncertainty); for units whose AP was measured the mean of
+ * that and of the measured damage, each weighed by one over its variance; for those aside what they
+ * lose alone. Damage is never below 0.
  */
 typedef struct pq_model {
     pq_problem problem;

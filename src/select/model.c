@@ -11,8 +11,9 @@ static double deviation(double low, double high) { return (high - low) / 3.92; }
 static double find_kappa(const pq_scores *s)
 {
     double sum = 0;
-    for (size_t u = 0; u < s->units.n; u++) sum += s->unit[u].error;
-    const double drop = fmax(s->int8.drop, (s->int8.high - s->int8.low) / 2);
+    for (size_t u = 0; u < s->units.n; u++)
+        if (!s->aside[u]) sum += s->unit[u].error * s->unit[u].error;
+    const double drop = fmax(s->far.drop, (s->far.high - s->far.low) / 2);
     return sum > 0 ? drop / sum : 0;
 }
 
@@ -20,7 +21,8 @@ static double find_kappa(const pq_scores *s)
  * its error. A screened damage is taken to be right within half of itself. */
 static double estimate(const pq_score *x, double kappa)
 {
-    const double prior = kappa * x->error, sd_prior = 0.5 * prior + 5e-4;
+    if (x->aside) return x->damage;
+    const double prior = kappa * x->error * x->error, sd_prior = 0.5 * prior + 5e-4;
     if (!x->measured) return prior;
     if (!x->screened) return fmax(0, x->damage);
     const double sd = fmax(deviation(x->low, x->high), 1e-4);

@@ -100,14 +100,22 @@ static pq_status try_point(pq_ctx *ctx, search *s, const pq_front *f, size_t i, 
     return try_x(ctx, s, held);
 }
 
+/* The fastest point that is predicted to lose no more than that. Points lie slowest first. */
+static size_t point_within(const pq_front *f, double damage)
+{
+    size_t at = 0;
+    while (at + 1 < f->n && f->at[at + 1].damage <= damage) at++;
+    return at;
+}
+
 /* The fastest point of the front that holds. Points lie slowest first; drop need not rise from one
  * to the next, so the answer is one that was measured to hold, not one that was inferred. */
 static pq_status search_front(pq_ctx *ctx, search *s, const pq_front *f)
 {
-    size_t at = 0, low, high, step = 1; /* low holds, high does not */
+    const size_t at = point_within(f, s->max_drop);
+    size_t low, high, step = 1; /* low holds, high does not */
     bool held = false;
     pq_status st;
-    while (at + 1 < f->n && f->at[at + 1].damage <= s->max_drop) at++;
     PQ_TRY(try_point(ctx, s, f, at, &held));
     if (held) {
         for (low = at, high = f->n; low + 1 < high && !pq_meter_late(s->m); step *= 2) {
@@ -120,10 +128,13 @@ static pq_status search_front(pq_ctx *ctx, search *s, const pq_front *f)
             low = next;
         }
     } else {
-        bool last = false; /* past the deadline one more, halfway to full precision */
+        bool last = false; /* past the deadline one more, predicted to lose half as much */
         for (high = at, low = 0; high > 0 && !last; step *= 2) {
             last = pq_meter_late(s->m);
-            if (last) step = (high + 1) / 2;
+            if (last) {
+                const size_t safe = point_within(f, f->at[high].damage / 2);
+                step = safe < high ? high - safe : (high + 1) / 2;
+            }
             const size_t next = high > step ? high - step : 0;
             PQ_TRY(try_point(ctx, s, f, next, &held));
             if (held) {
@@ -213,7 +224,7 @@ static size_t list_helpers(search *s, change *list)
     const double ms = pq_problem_ms(p, s->x), damage = pq_problem_damage(p, s->x);
     for (size_t u = 0; u < p->n_units; u++) {
         const uint8_t old = s->x[u];
-        if (s->s->units.fixed[u]) continue;
+        if (s->s->units.fixed[u] || s->s->aside[u]) continue;
         s->x[u] = PQ_LABEL_FULL;
         const double more = pq_problem_ms(p, s->x) - ms;
         /* A unit that costs no time still has its share of what the model does not know. */
@@ -225,43 +236,75 @@ static size_t list_helpers(search *s, change *list)
     return n;
 }
 
-/* The other way: from all-INT8 on, a unit stays in full precision where that was measured to help.
- * Damage does not add up, and where it is spread over many units a few that were measured together
- * do better than the many that the sum asks for. It ends where the plan holds or is slower than the
- * one that the front gave. */
-static pq_status ascend(pq_ctx *ctx, search *s)
+static void set_far(search *s)
 {
-    enum { MOST_TRIED = 48 };
+    const pq_problem *p = &s->model->problem;
+    for (size_t u = 0; u < p->n_units; u++)
+        s->x[u] =
+            s->s->units.fixed[u] || s->s->aside[u] ? PQ_LABEL_FULL : (uint8_t)(p->n_labels - 1);
+}
+
+/* From the far end on, a unit stays in full precision where that was measured to help. Damage does
+ * not add up, and a few units that were measured together do better than the many that the sum asks
+ * for. It ends where the plan holds, where many in turn did not help, and at plans as slow as `ms`.
+ */
+static pq_status ascend(pq_ctx *ctx, search *s, double ms)
+{
+    enum { MOST_TRIED = 48, MOST_FAILED = 12 };
     const pq_problem *p = &s->model->problem;
     change *list = NULL;
-    double drop = s->s->int8.drop;
-    const double best_ms = pq_problem_ms(p, s->best);
+    double drop = s->s->far.drop;
+    int failed = 0;
     pq_status st;
     PQ_TRY(pq_alloc(ctx, &list, p->n_units, sizeof *list));
-    for (size_t u = 0; u < p->n_units; u++)
-        s->x[u] = s->s->units.fixed[u] ? PQ_LABEL_FULL : (uint8_t)(p->n_labels - 1);
+    set_far(s);
     const size_t n = list_helpers(s, list);
-    for (size_t i = 0; i < n && i < MOST_TRIED && drop > s->max_drop && !pq_meter_late(s->m); i++) {
+    for (size_t i = 0; i < n && i < MOST_TRIED && failed < MOST_FAILED && drop > s->max_drop; i++) {
         pq_measured d;
         const uint8_t old = s->x[list[i].unit];
+        if (pq_meter_late(s->m)) break;
         s->x[list[i].unit] = PQ_LABEL_FULL;
-        if (pq_problem_ms(p, s->x) < best_ms) {
+        failed++;
+        if (pq_problem_ms(p, s->x) < ms) {
             PQ_TRY(pq_progress(ctx, "select", s->n_tried, s->n_tried + 1));
             pq_model_label(s->model, &s->s->units, s->x, s->label);
             PQ_TRY(pq_meter_measure(ctx, &d, s->m, s->label, fmax(drop, s->max_drop)));
             s->n_tried++;
             if (d.whole && d.drop < drop) {
                 drop = d.drop;
-                s->measured = drop <= s->max_drop ? d : s->measured;
-                continue;
+                failed = 0;
+                if (!holds(&d, s->max_drop)) continue;
+                s->measured = d;
+                s->found = true;
+                memcpy(s->best, s->x, p->n_units);
+                break;
             }
         }
         s->x[list[i].unit] = old;
     }
-    if (drop <= s->max_drop) memcpy(s->best, s->x, p->n_units);
 out:
     pq_free(list);
     return st;
+}
+
+/* All in INT8 but what is aside. */
+static pq_status try_far(pq_ctx *ctx, search *s, bool *held)
+{
+    *held = false;
+    if (!holds(&s->s->far, s->max_drop)) return PQ_OK;
+    set_far(s);
+    return try_x(ctx, s, held);
+}
+
+/* Where a plan near the far end holds, the model may know a faster one: one with operators that are
+ * faster in full precision. */
+static pq_status try_faster(pq_ctx *ctx, search *s, const pq_front *f)
+{
+    const pq_problem *p = &s->model->problem;
+    const size_t at = point_within(f, fmax(s->max_drop, pq_problem_damage(p, s->best)));
+    bool held;
+    if (f->at[at].ms >= 0.998 * pq_problem_ms(p, s->best)) return PQ_OK;
+    return try_point(ctx, s, f, at, &held);
 }
 
 static pq_status finish(pq_ctx *ctx, pq_choice *out, const search *s, const pq_graph *g,
@@ -283,17 +326,23 @@ pq_status pq_select_by_drop(pq_ctx *ctx, pq_choice *out, pq_meter *m, const pq_g
 {
     search s = {.m = m, .s = scores, .model = model, .max_drop = max_drop};
     pq_front f = {.at = NULL};
+    bool held = false;
     pq_status st;
     *out = (pq_choice){0};
     PQ_TRY(init_search(ctx, &s, scores->units.n_ops));
     PQ_TRY(pq_problem_front(ctx, &f, &model->problem));
-    PQ_TRY(search_front(ctx, &s, &f));
-    if (!s.found) { /* the deadline came first: full precision, whose drop is none */
-        s.measured = scores->base;
-        s.found = true;
+    PQ_TRY(try_far(ctx, &s, &held));
+    if (!held) PQ_TRY(ascend(ctx, &s, f.at[point_within(&f, max_drop)].ms));
+    if (s.found) {
+        PQ_TRY(try_faster(ctx, &s, &f));
     } else {
-        if (scores->int8.drop > max_drop) PQ_TRY(ascend(ctx, &s));
+        PQ_TRY(search_front(ctx, &s, &f));
+        if (s.found) PQ_TRY(ascend(ctx, &s, pq_problem_ms(&model->problem, s.best)));
+    }
+    if (s.found) {
         PQ_TRY(give_back(ctx, &s));
+    } else { /* the deadline came first: full precision, whose drop is none */
+        s.measured = scores->base;
     }
     PQ_TRY(pq_progress(ctx, "select", s.n_tried, s.n_tried));
     PQ_TRY(finish(ctx, out, &s, g, s.best));
