@@ -83,6 +83,9 @@ PQ_API PQ_MUST_USE pq_status pq_meter_plan(pq_ctx *ctx, pq_plan **out, const pq_
                                            const uint8_t *label);
 /** Measurements made (not found) so far. */
 PQ_API size_t pq_meter_count(const pq_meter *m);
+/** The i-th whole measurement known, of this run or an earlier one: label [number of operators] and
+ *  what it lost. false: there are fewer. */
+PQ_API bool pq_meter_known(const pq_meter *m, size_t i, uint8_t *label, pq_measured *out);
 /** Another deadline, 0: none. Returns the one before. */
 PQ_API double pq_meter_set_deadline(pq_meter *m, double deadline);
 /** Would another measurement of average length end after the deadline? */

@@ -224,6 +224,7 @@ pq_status cli_decide(cli_work *w, cli_decision *d, const cli_budget *b)
                               : pq_select_by_drop(w->ctx, &d->choice, w->meter, g, d->scores,
                                                   &d->model, b->max_drop));
     if (b->pareto) {
+        PQ_TRY(pq_model_learn(w->ctx, &d->model, d->scores, w->meter, NULL));
         PQ_TRY(pq_measure_front(w->ctx, &d->front, &d->n_front, w->meter, g, d->scores, &d->model,
                                 FRONT_POINTS));
         PQ_TRY(time_front(w, d));

@@ -230,6 +230,21 @@ void pq_meter_free(pq_meter *m)
 
 size_t pq_meter_count(const pq_meter *m) { return m->n_measured; }
 
+bool pq_meter_known(const pq_meter *m, size_t i, uint8_t *label, pq_measured *out)
+{
+    for (size_t k = 0; k < m->journal.n; k++) {
+        const pq_entry *e = &m->journal.entry[k];
+        if (e->screen || !e->measured.whole || strlen(e->bits) != m->n_ops || i-- > 0) continue;
+        for (size_t op = 0; op < m->n_ops; op++)
+            label[op] = e->bits[op] == '1'   ? PQ_LABEL_INT8
+                        : e->bits[op] == 'h' ? PQ_LABEL_HALF
+                                             : PQ_LABEL_FULL;
+        *out = e->measured;
+        return true;
+    }
+    return false;
+}
+
 double pq_meter_set_deadline(pq_meter *m, double deadline)
 {
     const double old = m->o.deadline;

@@ -356,6 +356,56 @@ static void test_screening_for_a_budget(void **state)
     end_world(&w);
 }
 
+static double mean_error(world *w, pq_meter *m, const pq_model *model)
+{
+    double sum = 0;
+    for (unsigned mask = 0; mask < 1u << N_OPS; mask += 7) {
+        uint8_t label[N_OPS], x[N_OPS];
+        pq_measured d;
+        for (int k = 0; k < N_OPS; k++) {
+            x[k] = mask >> k & 1;
+            label[k] = x[k] ? PQ_LABEL_INT8 : PQ_LABEL_FULL;
+        }
+        assert_ok(w->env->ctx, pq_meter_measure(w->env->ctx, &d, m, label, INFINITY));
+        sum += fabs(pq_problem_damage(&model->problem, x) - d.drop);
+    }
+    return sum / 37;
+}
+
+/* Missed objects add up and errors are squared, so the model is wrong here until it has seen plans;
+ * it is asked for others than it has seen. */
+static void test_model_learns_from_plans(void **state)
+{
+    world w = make_world(state);
+    pq_meter *m = make_meter(&w);
+    pq_model model;
+    pq_scores *s = swept(&w, m, &model);
+    double held = -1;
+    assert_ok(w.env->ctx, pq_model_learn(w.env->ctx, &model, s, m, &held));
+    assert_true(held == 0); /* two plans teach nothing */
+    pq_meter *other;
+    const double damage = model.damage[3];
+    strcat(w.journal, "2");
+    other = make_meter(&w);
+    const double before = mean_error(&w, other, &model);
+    assert_true(model.damage[3] == damage);
+    for (unsigned mask = 3; mask < 1u << N_OPS; mask += 11) {
+        uint8_t label[N_OPS];
+        pq_measured d;
+        for (int k = 0; k < N_OPS; k++) label[k] = mask >> k & 1 ? PQ_LABEL_INT8 : PQ_LABEL_FULL;
+        assert_ok(w.env->ctx, pq_meter_measure(w.env->ctx, &d, m, label, INFINITY));
+    }
+    assert_ok(w.env->ctx, pq_model_learn(w.env->ctx, &model, s, m, &held));
+    const double after = mean_error(&w, other, &model);
+    assert_true(held > 0 && held < 0.06);
+    assert_true(after < before / 2);
+    pq_meter_free(other);
+    pq_model_clear(&model);
+    pq_scores_free(s);
+    pq_meter_free(m);
+    end_world(&w);
+}
+
 static void test_front_is_measured(void **state)
 {
     world w = make_world(state);
@@ -597,6 +647,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_screening_ranks_units, test_setup, test_teardown),
         cmocka_unit_test_setup_teardown(test_selection_keeps_what_hurts, test_setup, test_teardown),
         cmocka_unit_test_setup_teardown(test_screening_for_a_budget, test_setup, test_teardown),
+        cmocka_unit_test_setup_teardown(test_model_learns_from_plans, test_setup, test_teardown),
         cmocka_unit_test_setup_teardown(test_front_is_measured, test_setup, test_teardown),
         cmocka_unit_test_setup_teardown(test_latency_budget, test_setup, test_teardown),
         cmocka_unit_test_setup_teardown(test_hopeless_plans_stop_early, test_setup, test_teardown),
