@@ -30,7 +30,10 @@ pq_status pq_screen_run(pq_ctx *ctx, double *error, pq_meter *m, pq_session *s, 
     if (!m->o.head) *error = 1 - f.v[PQ_FIG_AP];
     m->n_measured++;
     m->seconds += pq_meter_now() - began;
-    const pq_entry e = {.bits = (char *)bits, .screen = true, .error = *error};
+    const pq_entry e = {.bits = (char *)bits,
+                        .screen = true,
+                        .error = *error,
+                        .measured.n_images = pq_meter_images(m, m->n_screened)};
     return pq_journal_add(ctx, &m->journal, &e);
 }
 
@@ -41,7 +44,8 @@ pq_status pq_meter_screen(pq_ctx *ctx, double *error, pq_meter *m, const uint8_t
     pq_status st;
     PQ_TRY(pq_alloc(ctx, &bits, m->n_ops + 1, 1));
     pq_meter_bits(m, label, bits);
-    const pq_entry *known = pq_journal_find_screen(&m->journal, bits);
+    const pq_entry *known =
+        pq_journal_find_screen(&m->journal, bits, pq_meter_images(m, m->n_screened));
     if (known) {
         *error = known->error;
         goto out;
