@@ -61,6 +61,13 @@ typedef struct pq_calibrate_opts {
 PQ_API PQ_MUST_USE pq_status pq_calibrate(pq_ctx *ctx, pq_ranges **out, const pq_engine *engine,
                                           const pq_graph *g, const pq_dataset *data,
                                           const pq_prep *prep, const pq_calibrate_opts *opts);
+/** The same for n calibrators in one pass over the images: out [n] (that of opts does not count).
+ */
+PQ_API PQ_MUST_USE pq_status pq_calibrate_each(pq_ctx *ctx, pq_ranges **out,
+                                               const pq_calibrator *method, size_t n,
+                                               const pq_engine *engine, const pq_graph *g,
+                                               const pq_dataset *data, const pq_prep *prep,
+                                               const pq_calibrate_opts *opts);
 PQ_API void pq_ranges_free(pq_ranges *r);
 /** NULL if the value was not calibrated. Borrowed. */
 PQ_API const pq_range *pq_ranges_find(const pq_ranges *r, const char *name);

@@ -56,6 +56,23 @@ typedef struct pq_fix {
     double seconds; /* spent on it; 0 where it came from a journal */
 } pq_fix;
 
+/** What the whole network was judged with, one after the other. */
+typedef enum pq_stage {
+    PQ_STAGE_PLAIN = 0, /* ranges alone */
+    PQ_STAGE_EQUALIZED,
+    PQ_STAGE_ENCODED, /* and re-encoded */
+    PQ_STAGE_ALL,     /* and with biases and integers by reconstruction */
+    PQ_STAGES
+} pq_stage;
+
+/** How far all-INT8 moves detections on images that nothing was fitted on: a part of those given.
+ *  A stage that is not better than what it adds to is dropped. */
+typedef struct pq_checked {
+    size_t n_images;         /* 0: too few were given to keep some apart; all is kept */
+    double error[PQ_STAGES]; /* < 0: not measured, since there was nothing to measure */
+    bool dropped[PQ_STAGES];
+} pq_checked;
+
 typedef struct pq_corrections {
     char graph_hash[65]; /* of the folded graph before corrections */
     pq_scheme scheme;
@@ -67,6 +84,7 @@ typedef struct pq_corrections {
     size_t n_encodings;
     pq_fix *fix;
     size_t n_fixes;
+    pq_checked checked;
     double seconds[3]; /* equalisation, calibration, the rest */
 } pq_corrections;
 

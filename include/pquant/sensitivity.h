@@ -35,6 +35,7 @@ typedef struct pq_meter_opts {
                                the figure measured in the place of AP is 1 - noise / signal of the
                                outputs against full precision, the others -1 */
     int threads;            /* 0: pq_ctx_threads */
+    size_t screen_images;   /* of screening; 0: 32, or what a deadline allows (pq_sweep_for) */
     const char *journal;    /* sensitivity.jsonl: finished measurements are appended, found ones
                                reused; NULL: none */
     size_t max_cache_bytes; /* inputs and states kept; 0: 1.25 GiB */
@@ -70,7 +71,7 @@ PQ_API void pq_meter_free(pq_meter *m);
 PQ_API PQ_MUST_USE pq_status pq_meter_measure(pq_ctx *ctx, pq_measured *out, pq_meter *m,
                                               const uint8_t *label, double give_up);
 /**
- * How far detections move from those of full precision, on up to 32 images spread over the set:
+ * How far detections move from those of full precision, on a few images spread over the set:
  * sum of s (s (1 - IoU) + |s - s'|) over detections of score s and their counterparts of score s',
  * and of s'^2 over those that have none, by the sum of s^2. 0: unchanged. A cheap stand-in for the
  * drop of AP. Without a head 1 - the figure that stands for AP. Errors: as pq_meter_measure.
@@ -82,6 +83,11 @@ PQ_API PQ_MUST_USE pq_status pq_meter_plan(pq_ctx *ctx, pq_plan **out, const pq_
                                            const uint8_t *label);
 /** Measurements made (not found) so far. */
 PQ_API size_t pq_meter_count(const pq_meter *m);
+/** The i-th whole measurement known, of this run or an earlier one: label [number of operators] and
+ *  what it lost. false: there are fewer. */
+PQ_API bool pq_meter_known(const pq_meter *m, size_t i, uint8_t *label, pq_measured *out);
+/** Another deadline, 0: none. Returns the one before. */
+PQ_API double pq_meter_set_deadline(pq_meter *m, double deadline);
 /** Would another measurement of average length end after the deadline? */
 PQ_API bool pq_meter_late(const pq_meter *m);
 
@@ -103,20 +109,25 @@ typedef struct pq_score {
     const char *name, *type;            /* of it; borrowed from the graph */
     double mac_share;                   /* of all quantizable multiply-accumulates; 0 for pooling */
     bool screened, measured;            /* which of the following are known */
-    double error_alone, error_reverted; /* of pq_meter_screen */
-    double error;        /* what it adds: mean of both ends, as damage below; not below 0 */
+    bool aside;                         /* alone it surely loses more than the budget */
+    double error_alone, error_reverted; /* of pq_meter_screen; reverted from the far end */
+    double error;        /* what it adds; squares add: root of the mean of both ends' squares, where
+                            the far end says more than chance */
     double ap_quantized; /* AP with this unit alone in INT8 */
-    double ap_reverted;  /* AP with all but this unit in INT8 */
-    double damage;       /* mean of both ends: ((ap_base - ap_quantized) + (ap_reverted - ap_int8))
-                            / 2. With unary and pairwise effects alone this is the Shapley value. */
+    double ap_reverted;  /* AP at the far end without this unit */
+    double damage;       /* mean of both ends: ((ap_base - ap_quantized) + (ap_reverted - ap_far))
+                            / 2. With unary and pairwise effects alone this is the Shapley value.
+                            aside: of the first end alone, on the images of screening */
     double low, high;    /* 95 % interval of damage */
 } pq_score;
 
 typedef struct pq_scores {
     pq_measured base, int8; /* nothing, and every unit that can be, in INT8 */
-    double error_int8;      /* of pq_meter_screen with all in INT8; where screened */
+    pq_measured far;        /* the far end: every unit that can be but those aside */
+    double error_far;       /* of pq_meter_screen with that in INT8; where screened */
     pq_units units;
     pq_score *unit; /* [units.n] */
+    bool *aside;    /* [units.n], as pq_score has it */
 } pq_scores;
 
 typedef enum pq_sweep_kind {
@@ -133,6 +144,17 @@ typedef enum pq_sweep_kind {
  */
 PQ_API PQ_MUST_USE pq_status pq_sweep(pq_ctx *ctx, pq_scores **out, pq_meter *m,
                                       pq_sweep_kind kind);
+/**
+ * Screening for a budget. Units are tried alone in INT8 first. Where all-INT8 loses more than
+ * max_drop, those that surely lose more than that alone, by AP on the images of screening, are set
+ * aside: they stay in full precision at the far end, from which the others are reverted, because in
+ * a network that has collapsed nothing can be seen of them. With a deadline screening takes as few
+ * images (at least 8) as end it within a share of the time that is left when both ends are known.
+ * What is left over is given the mean error.
+ * Memory and errors: as pq_sweep. INVALID (max_drop is not above 0).
+ */
+PQ_API PQ_MUST_USE pq_status pq_sweep_for(pq_ctx *ctx, pq_scores **out, pq_meter *m,
+                                          double max_drop, double share);
 /** The same for a part of the units, so that n processes that know nothing of each other share the
  *  work: those whose number leaves shard - 1 when divided by n_shards (shard 1 .. n_shards), and
  *  what the journal knows of the others. Errors: as above; INVALID (no such shard). */

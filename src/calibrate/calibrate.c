@@ -124,16 +124,16 @@ static float outlier(float *peak, size_t n)
 }
 
 static pq_status collect(pq_ctx *ctx, pq_ranges *r, const watch *w, const pq_graph *g,
-                         const pq_calibrate_opts *o)
+                         double percentile)
 {
-    const double part = o->percentile > 0 ? o->percentile : 99.99;
+    const double part = percentile > 0 ? percentile : 99.99;
     double rms, kurtosis;
     pq_status st = pq_alloc(ctx, &r->range, g->n_values, sizeof *r->range);
     for (size_t v = 0; st == PQ_OK && v < g->n_values; v++) {
         const pq_histogram *h = w->histogram[v];
         if (!h) continue;
         pq_range *x = &r->range[r->n];
-        x->method = o->calibrator;
+        x->method = r->calibrator;
         const pq_interval s = pq_choose(h, x->method, part, true),
                           u = pq_choose(h, x->method, part, false);
         x->min = h->min;
@@ -151,15 +151,32 @@ static pq_status collect(pq_ctx *ctx, pq_ranges *r, const watch *w, const pq_gra
     return st;
 }
 
-pq_status pq_calibrate(pq_ctx *ctx, pq_ranges **out, const pq_engine *engine, const pq_graph *g,
-                       const pq_dataset *data, const pq_prep *prep, const pq_calibrate_opts *opts)
+static pq_status ranges_of(pq_ctx *ctx, pq_ranges **out, const watch *w, const pq_graph *g,
+                           const pq_dataset *data, pq_calibrator method, double percentile)
+{
+    pq_ranges *r = NULL;
+    pq_status st;
+    PQ_TRY(pq_alloc(ctx, &r, 1, sizeof *r));
+    r->calibrator = method;
+    r->n_images = data->n;
+    pq_graph_hash(g, r->graph_hash);
+    PQ_TRY(collect(ctx, r, w, g, percentile));
+    *out = r;
+    r = NULL;
+out:
+    pq_ranges_free(r);
+    return st;
+}
+
+pq_status pq_calibrate_each(pq_ctx *ctx, pq_ranges **out, const pq_calibrator *method, size_t n,
+                            const pq_engine *engine, const pq_graph *g, const pq_dataset *data,
+                            const pq_prep *prep, const pq_calibrate_opts *opts)
 {
     const pq_calibrate_opts none = {0};
     watch w = {0};
-    pq_ranges *r = NULL;
     pq_engine_info info;
     pq_status st;
-    *out = NULL;
+    for (size_t i = 0; i < n; i++) out[i] = NULL;
     if (!opts) opts = &none;
     PQ_TRY(engine->probe(ctx, &info));
     if (!info.taps) {
@@ -173,15 +190,20 @@ pq_status pq_calibrate(pq_ctx *ctx, pq_ranges **out, const pq_engine *engine, co
     PQ_TRY(watch_new(ctx, &w, g));
     const pq_compile_opts taps = {.threads = w.n_threads, .tap = see, .tap_user = &w};
     PQ_TRY(pq_watch_dataset(ctx, engine, g, data, prep, &taps, "calibrate"));
-    PQ_TRY(pq_alloc(ctx, &r, 1, sizeof *r));
-    r->calibrator = opts->calibrator;
-    r->n_images = data->n;
-    pq_graph_hash(g, r->graph_hash);
-    PQ_TRY(collect(ctx, r, &w, g, opts));
-    *out = r;
-    r = NULL;
+    for (size_t i = 0; i < n; i++)
+        PQ_TRY(ranges_of(ctx, &out[i], &w, g, data, method[i], opts->percentile));
 out:
     watch_clear(&w, g->n_values);
-    pq_ranges_free(r);
+    for (size_t i = 0; i < n && st != PQ_OK; i++) {
+        pq_ranges_free(out[i]);
+        out[i] = NULL;
+    }
     return st;
+}
+
+pq_status pq_calibrate(pq_ctx *ctx, pq_ranges **out, const pq_engine *engine, const pq_graph *g,
+                       const pq_dataset *data, const pq_prep *prep, const pq_calibrate_opts *opts)
+{
+    const pq_calibrator method = opts ? opts->calibrator : PQ_CALIB_AUTO;
+    return pq_calibrate_each(ctx, out, &method, 1, engine, g, data, prep, opts);
 }

@@ -13,7 +13,7 @@
 typedef struct request {
     const char *model, *out, *time_budget, *half;
     cli_budget budget; /* max_drop in points until it is checked */
-    int64_t runs, opset;
+    int64_t runs, opset, screen_images;
 } request;
 
 /* A plan must be so much faster than full precision to be worth its loss. */
@@ -199,6 +199,8 @@ int cmd_run(int argc, char **argv)
          "beside INT8: fp32 (default), or that and bf16 or fp16; auto: what the engine runs"},
         {"--every", CLI_FLAG, &r.budget.every, NULL,
          "measure AP of every operator, not of the doubtful alone"},
+        {"--screen-images", CLI_INT, &r.screen_images, "N",
+         "images on which every operator is screened (default 32; 8 to 32 with --time-budget)"},
         {"--pareto", CLI_FLAG, &r.budget.pareto, NULL,
          "measure ten plans from the fastest to the most accurate, too"},
         {"--time-budget", CLI_TEXT, &r.time_budget, "TIME",
@@ -224,6 +226,10 @@ int cmd_run(int argc, char **argv)
     if (r.time_budget && !cli_parse_seconds(r.time_budget, &opts.budget))
         return cli_usage("run", "--time-budget '%s', expected 90s, 10m or 2h", r.time_budget);
     opts.half = r.half;
+    if (r.screen_images < 0)
+        return cli_usage("run", "--screen-images %lld, expected 1 or more",
+                         (long long)r.screen_images);
+    opts.screen_images = (size_t)r.screen_images;
     c.argc = argc;
     c.argv = argv;
     if ((rc = cli_need_data("run", &c)) >= 0) return rc;

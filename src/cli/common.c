@@ -409,15 +409,20 @@ pq_status cli_calibrate(pq_ctx *ctx, cli_calibration *out, const cli_model *m, c
         st = load_calibration(ctx, out, m, c, o.scheme);
         goto out;
     }
-    if (!wants_corrections(c)) {
+    PQ_TRY(pq_calibrator_parse(ctx, &o.calibrate.calibrator, c->calibrator));
+    const bool corrects = wants_corrections(c);
+    if (!corrects && o.calibrate.calibrator != PQ_CALIB_AUTO) {
         st = cli_ranges(ctx, &out->ranges, m, c, eval);
         goto out;
     }
-    PQ_TRY(pq_calibrator_parse(ctx, &o.calibrate.calibrator, c->calibrator));
     PQ_TRY(images_for_calibration(ctx, &images, m, c, eval));
     PQ_TRY(pq_engine_find(ctx, &own, strcmp(c->engine, "ref") == 0 ? "ref" : "cpu"));
     st = pq_correct(ctx, &out->corrections, &out->ranges, own, m->graph, images, &m->prep,
                     m->has_head ? &m->head : NULL, &o);
+    if (st == PQ_OK && !corrects) { /* it has chosen the calibrator */
+        pq_corrections_free(out->corrections);
+        out->corrections = NULL;
+    }
 out:
     pq_dataset_free(images);
     if (st != PQ_OK) cli_calibration_clear(out);

@@ -132,6 +132,13 @@ static pq_status latency_of(pq_ctx *ctx, void *user, const uint8_t *label, doubl
 
 /* ---- sensitivities ---- */
 
+/* When a share of the time that is left ends; 0: there is no limit. */
+static double share_end(const cli_work *w, double share)
+{
+    const double now = cli_now();
+    return w->deadline > 0 ? now + share * fmax(0, w->deadline - now) : 0;
+}
+
 /* AP of the units that could decide: those whose screened damage is at least a third of the budget,
  * the most of them first. The others' damage is below what AP on this many images can tell. */
 static pq_status refine(cli_work *w, cli_decision *d, const cli_budget *b)
@@ -147,7 +154,8 @@ static pq_status refine(cli_work *w, cli_decision *d, const cli_budget *b)
         double most = b->max_drop / 3;
         for (size_t u = 0; u < n; u++) {
             const double damage = d->model.damage[2 * u + 1];
-            if (wanted[u] || d->scores->units.fixed[u] || damage <= most) continue;
+            if (wanted[u] || d->scores->units.fixed[u] || d->scores->aside[u] || damage <= most)
+                continue;
             best = u;
             most = damage;
         }
@@ -155,7 +163,9 @@ static pq_status refine(cli_work *w, cli_decision *d, const cli_budget *b)
         wanted[best] = true;
     }
     pq_model_clear(&d->model);
+    const double old = pq_meter_set_deadline(w->meter, share_end(w, 0.25));
     st = pq_sweep_more(w->ctx, d->scores, w->meter, wanted);
+    (void)pq_meter_set_deadline(w->meter, old);
 out:
     pq_free(wanted);
     return st;
@@ -195,7 +205,7 @@ pq_status cli_decide(cli_work *w, cli_decision *d, const cli_budget *b)
     pq_status st;
     *d = (cli_decision){0};
     if (b->preset || b->plan) return given(w, d, b);
-    PQ_TRY(pq_sweep(w->ctx, &d->scores, w->meter, PQ_SWEEP_SCREEN));
+    PQ_TRY(pq_sweep_for(w->ctx, &d->scores, w->meter, fmax(b->max_drop, 1e-6), 0.5));
     if (w->half != PQ_PREC_FP32) PQ_TRY(measure_half(w, d));
     PQ_TRY(measure_latency(w, d));
     if (b->every) {
@@ -214,6 +224,7 @@ pq_status cli_decide(cli_work *w, cli_decision *d, const cli_budget *b)
                               : pq_select_by_drop(w->ctx, &d->choice, w->meter, g, d->scores,
                                                   &d->model, b->max_drop));
     if (b->pareto) {
+        PQ_TRY(pq_model_learn(w->ctx, &d->model, d->scores, w->meter, NULL));
         PQ_TRY(pq_measure_front(w->ctx, &d->front, &d->n_front, w->meter, g, d->scores, &d->model,
                                 FRONT_POINTS));
         PQ_TRY(time_front(w, d));

@@ -68,12 +68,14 @@ static bool add_score(cJSON *x, const cli_decision *d, size_t unit)
     if (ok && s->screened) ok = cli_add_number(x, "error", s->error);
     if (ok && s->measured)
         ok = cli_add_number(x, "AP_quantized", s->ap_quantized) &&
-             cli_add_number(x, "AP_reverted", s->ap_reverted) &&
-             cli_add_number(x, "damage_low", s->low) && cli_add_number(x, "damage_high", s->high) &&
+             cli_add_number(x, "AP_reverted", s->ap_reverted);
+    const bool by_ap = s->measured || s->aside;
+    if (ok && by_ap)
+        ok = cli_add_number(x, "damage_low", s->low) && cli_add_number(x, "damage_high", s->high) &&
              cJSON_AddBoolToObject(x, "noise", s->low <= 0 && s->high >= 0) != NULL;
-    if (!ok || (!s->screened && !s->measured)) return ok;
+    if (!ok || (!s->screened && !by_ap)) return ok;
     const size_t n = (size_t)p->n_labels;
-    ok = cJSON_AddStringToObject(x, "kind", s->measured ? "map" : "proxy") &&
+    ok = cJSON_AddStringToObject(x, "kind", by_ap ? "map" : "proxy") &&
          cli_add_number(x, "damage", p->n_units ? p->damage[unit * n + n - 1] : s->damage);
     if (ok && d->latency)
         ok = cli_add_number(x, "ms_saved", p->ms[unit * n] - p->ms[unit * n + n - 1]);

@@ -82,6 +82,7 @@ pq_status cli_work_open(pq_ctx *ctx, cli_work *w, const char *model, const cli_c
                              .head = w->model.has_head ? &w->model.head : NULL,
                              .threads = opts && opts->meter_threads ? opts->meter_threads
                                                                     : (int)c->threads,
+                             .screen_images = opts ? opts->screen_images : 0,
                              .journal = writes ? w->journal : NULL,
                              .deadline = w->deadline};
     st = pq_meter_new(ctx, &w->meter, &o);

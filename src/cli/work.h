@@ -22,6 +22,7 @@ typedef struct cli_work {
 /** Zero means default. */
 typedef struct cli_work_opts {
     double began, budget; /* CLOCK_MONOTONIC when the command began; seconds it may take, 0: any */
+    size_t screen_images; /* 0: 32, fewer where the budget asks for it */
     const char *half;     /* --float: "auto", "fp32", "bf16" or "fp16"; NULL: fp32 */
     int meter_threads;    /* of measuring; 0: --threads */
     bool reads_only;      /* another process keeps the folder: nothing is written */

@@ -7,6 +7,7 @@
 #include "base/hash.h"
 #include "base/mem.h"
 #include "correct/encode.h"
+#include "correct/parts.h"
 #include "plan/names.h"
 #include "plan/weights.h"
 
@@ -17,11 +18,18 @@ static void clear_weight(pq_plan_weight *w)
     pq_tensor_clear(&w->scale);
 }
 
-void pq_corrections_free(pq_corrections *c)
+void pq_corrections_drop_equal(pq_corrections *c)
 {
-    if (!c) return;
     pq_weights_free(c->equal, c->n_equal);
     for (size_t i = 0; i < c->n_flat; i++) pq_free(c->flat[i].value);
+    pq_free(c->flat);
+    c->equal = NULL;
+    c->flat = NULL;
+    c->n_equal = c->n_flat = 0;
+}
+
+void pq_corrections_drop_encodings(pq_corrections *c)
+{
     for (size_t i = 0; i < c->n_encodings; i++) {
         pq_encoding *e = &c->encoding[i];
         pq_free(e->value);
@@ -30,14 +38,29 @@ void pq_corrections_free(pq_corrections *c)
         pq_free(e->back);
         pq_free(e->level);
     }
+    pq_free(c->encoding);
+    c->encoding = NULL;
+    c->n_encodings = 0;
+}
+
+void pq_corrections_drop_fixes(pq_corrections *c)
+{
     for (size_t i = 0; i < c->n_fixes; i++) {
         pq_free(c->fix[i].node);
         clear_weight(&c->fix[i].weight);
         clear_weight(&c->fix[i].bias);
     }
-    pq_free(c->flat);
-    pq_free(c->encoding);
     pq_free(c->fix);
+    c->fix = NULL;
+    c->n_fixes = 0;
+}
+
+void pq_corrections_free(pq_corrections *c)
+{
+    if (!c) return;
+    pq_corrections_drop_equal(c);
+    pq_corrections_drop_encodings(c);
+    pq_corrections_drop_fixes(c);
     pq_free(c);
 }
 

@@ -36,13 +36,13 @@ static void tile(double out[TILE][TILE], const float *const a[TILE], const float
 typedef struct product {
     double *out;
     const float *a, *b;
-    size_t n_a, n_b, m;
+    size_t n_a, n_b, m, stride;
     bool symmetric;
 } product;
 
-static void rows_from(const float *row[TILE], const float *x, size_t first, size_t n, size_t m)
+static void rows_from(const float *row[TILE], const float *x, size_t first, size_t n, size_t stride)
 {
-    for (size_t r = 0; r < TILE; r++) row[r] = x + (first + r < n ? first + r : n - 1) * m;
+    for (size_t r = 0; r < TILE; r++) row[r] = x + (first + r < n ? first + r : n - 1) * stride;
 }
 
 /* One row of tiles; of a symmetric product the part up to the diagonal, mirrored. */
@@ -54,9 +54,9 @@ static pq_status tile_row(pq_ctx *ctx, void *user, size_t item, int worker)
     const size_t i = item * TILE, end = p->symmetric ? i + 1 : p->n_b;
     (void)ctx;
     (void)worker;
-    rows_from(a, p->a, i, p->n_a, p->m);
+    rows_from(a, p->a, i, p->n_a, p->stride);
     for (size_t j = 0; j < end; j += TILE) {
-        rows_from(b, p->b, j, p->n_b, p->m);
+        rows_from(b, p->b, j, p->n_b, p->stride);
         tile(t, a, b, p->m);
         for (size_t r = 0; r < TILE && i + r < p->n_a; r++)
             for (size_t c = 0; c < TILE && j + c < p->n_b; c++) {
@@ -73,16 +73,18 @@ static pq_status multiply(pq_ctx *ctx, const product *p, int threads)
     return pq_parallel(ctx, NULL, threads, (p->n_a + TILE - 1) / TILE, tile_row, (void *)p);
 }
 
-pq_status pq_linear_gram(pq_ctx *ctx, double *h, const float *x, size_t k, size_t m, int threads)
+pq_status pq_linear_gram(pq_ctx *ctx, double *h, const float *x, size_t k, size_t m, size_t stride,
+                         int threads)
 {
-    product p = {.out = h, .a = x, .b = x, .n_a = k, .n_b = k, .m = m, .symmetric = true};
+    product p = {
+        .out = h, .a = x, .b = x, .n_a = k, .n_b = k, .m = m, .stride = stride, .symmetric = true};
     return multiply(ctx, &p, threads);
 }
 
 pq_status pq_linear_cross(pq_ctx *ctx, double *c, const float *y, size_t o, const float *x,
-                          size_t k, size_t m, int threads)
+                          size_t k, size_t m, size_t stride, int threads)
 {
-    product p = {.out = c, .a = y, .b = x, .n_a = o, .n_b = k, .m = m};
+    product p = {.out = c, .a = y, .b = x, .n_a = o, .n_b = k, .m = m, .stride = stride};
     return multiply(ctx, &p, threads);
 }
 

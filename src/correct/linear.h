@@ -5,13 +5,15 @@
 
 #include "base/ctx.h"
 
-/** h [k, k] = x x' / m for x [k, m]; all of it is written, not just one triangle.
- *  Sums run in float over pieces of 1024, in double over these. Errors: NOMEM. */
+/** h [k, k] = x x' / m for x [k, m], whose rows begin `stride` floats apart; all of it is written,
+ *  not just one triangle. Sums run in float over pieces of 1024, in double over these.
+ *  Errors: NOMEM. */
 PQ_MUST_USE pq_status pq_linear_gram(pq_ctx *ctx, double *h, const float *x, size_t k, size_t m,
-                                     int threads);
-/** c [o, k] = y x' / m for y [o, m]. Errors: NOMEM. */
+                                     size_t stride, int threads);
+/** c [o, k] = y x' / m for y [o, m], rows `stride` apart too. Errors: NOMEM. */
 PQ_MUST_USE pq_status pq_linear_cross(pq_ctx *ctx, double *c, const float *y, size_t o,
-                                      const float *x, size_t k, size_t m, int threads);
+                                      const float *x, size_t k, size_t m, size_t stride,
+                                      int threads);
 /** Lower Cholesky factor of a [k, k], in place in its lower triangle. A pivot that is not positive
  *  becomes 1 and its column 0. */
 PQ_MUST_USE pq_status pq_linear_factor(pq_ctx *ctx, double *a, size_t k, int threads);

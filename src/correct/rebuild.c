@@ -1,10 +1,13 @@
 /* Layer-wise reconstruction.
  *
  * With x^ the quantized inputs of an operator (patches of its window, centred), y its exact outputs
- * and H = E[x^ x^'], C = E[y x^'], an output's error is w'Hw - 2 c'w + const. Its real minimum,
- * held near the given weights by a ridge, makes up for what quantization did to the inputs; from it
- * the nearest integers are improved one at a time, each to the best value given all others, until
- * none moves: rounding errors of correlated inputs then cancel. The bias takes up the means.
+ * and H = E[x^ x^'], C = E[y x^'], an output's error is w'Hw - 2 c'w + const. Integers near a
+ * target are improved one at a time, each to the best value given all others, until none moves:
+ * rounding errors of correlated inputs then cancel. The bias takes up the means. Two targets are
+ * tried: the given weights, and the real minimum of the error, held near them by a ridge, which
+ * makes up for what quantization did to the inputs, but where there are many weights also fits the
+ * samples by chance. So every fourth image is kept out of H and C, and of these two and the nearest
+ * integers a row takes what has the least error there.
  *
  * Sums, factor and search are per group of the convolution, rows are independent: the result does
  * not depend on the number of threads. */
@@ -18,7 +21,7 @@
 #include "correct/grid.h"
 #include "correct/linear.h"
 
-enum { POSITIONS = 128, SWEEPS = 8, SHRINKS = 26 };
+enum { POSITIONS = 128, SWEEPS = 8, SHRINKS = 26, HELD = 4, FEWEST = 16 };
 static const double ridge = 0.01; /* of the mean variance of the inputs */
 
 typedef struct layer {
@@ -26,11 +29,21 @@ typedef struct layer {
     const pq_node *n;
     const pq_rebuild_opts *o;
     size_t m, groups, outputs, k;                /* samples; per group: rows, inputs times window */
+    size_t fit;                                  /* of the samples, those in front are fitted on */
     uint32_t *at;                                /* [m]: output position */
+    size_t *image;                               /* [n_images]: in the order of samples */
     float *weight, *scale, *bias;                /* results */
     double *before, *by_bias, *after, *variance; /* per output channel */
     int threads;                                 /* inside one group */
 } layer;
+
+/* Moments over a part of the samples. */
+typedef struct moments {
+    double *h, *c; /* [k][k], [outputs][k] */
+    double *mean_x,
+        *mean;      /* [k], [outputs]: of what is centred on the samples that are fitted on */
+    double *square; /* [outputs] */
+} moments;
 
 /* One group's problem. */
 typedef struct group {
@@ -38,19 +51,31 @@ typedef struct group {
     size_t index;
     float *x, *y; /* [k][m], [outputs][m], centred */
     double *mean_x, *mean_y;
-    double *h, *factor, *c; /* [k][k], its factor with the ridge, [outputs][k] */
+    moments fit, held; /* held: without arrays where there are too few images */
+    double *factor;    /* of fit.h with the ridge */
     double damp;
 } group;
 
 /* ---- samples ---- */
+
+/* Every fourth image goes to the end. */
+static void order_images(layer *l)
+{
+    const size_t n = l->o->n_images;
+    size_t at = 0;
+    for (size_t i = 0; i < n; i++)
+        if (n < FEWEST || i % HELD != HELD - 1) l->image[at++] = i;
+    l->fit = at * POSITIONS;
+    for (size_t i = HELD - 1; i < n && at < n; i += HELD) l->image[at++] = i;
+}
 
 static void draw(layer *l)
 {
     const pq_shape *out = &pq_out_value(l->g, l->n, 0)->shape;
     pq_rng rng = {l->o->seed};
     for (size_t i = 0; i < l->m; i++)
-        l->at[i] = (uint32_t)pq_spots_draw(l->o->spots, &rng, i / POSITIONS, (size_t)out->dim[2],
-                                           (size_t)out->dim[3]);
+        l->at[i] = (uint32_t)pq_spots_draw(l->o->spots, &rng, l->image[i / POSITIONS],
+                                           (size_t)out->dim[2], (size_t)out->dim[3]);
 }
 
 /* Row of one input channel and window position over all samples. */
@@ -64,19 +89,33 @@ static void gather_row(float *to, const layer *l, size_t channel, int64_t ky, in
         const int64_t p = (int64_t)l->at[i];
         const int64_t y = p / out->dim[3] * w->stride[0] - w->pad[0] + ky * w->dilation[0];
         const int64_t x = p % out->dim[3] * w->stride[1] - w->pad[1] + kx * w->dilation[1];
-        const float *map = l->o->x + (i / POSITIONS * (size_t)in->dim[1] + channel) * area;
+        const float *map =
+            l->o->x + (l->image[i / POSITIONS] * (size_t)in->dim[1] + channel) * area;
         const bool inside = y >= 0 && y < in->dim[2] && x >= 0 && x < in->dim[3];
         to[i] = inside ? pq_steps_round(map[y * in->dim[3] + x], steps) : 0;
     }
 }
 
-static double centre(float *x, size_t n)
+static double mean_of(const float *x, size_t n)
 {
     double sum = 0;
     for (size_t i = 0; i < n; i++) sum += (double)x[i];
-    const double mean = sum / (double)n;
-    for (size_t i = 0; i < n; i++) x[i] = (float)((double)x[i] - mean);
+    return n ? sum / (double)n : 0;
+}
+
+/* On the mean of those fitted on, which is returned. */
+static double centre(float *x, const layer *l)
+{
+    const double mean = mean_of(x, l->fit);
+    for (size_t i = 0; i < l->m; i++) x[i] = (float)((double)x[i] - mean);
     return mean;
+}
+
+static double square_of(const float *x, size_t n)
+{
+    double sum = 0;
+    for (size_t i = 0; i < n; i++) sum += (double)x[i] * (double)x[i];
+    return n ? sum / (double)n : 0;
 }
 
 static pq_status gather_input(pq_ctx *ctx, void *user, size_t j, int worker)
@@ -90,7 +129,8 @@ static pq_status gather_input(pq_ctx *ctx, void *user, size_t j, int worker)
     (void)worker;
     gather_row(to, l, p->index * (l->k / window) + j / window, (int64_t)(j % window) / kernel[1],
                (int64_t)(j % window) % kernel[1]);
-    p->mean_x[j] = centre(to, l->m);
+    p->mean_x[j] = centre(to, l);
+    if (p->held.h) p->held.mean_x[j] = mean_of(to + l->fit, l->m - l->fit);
     return PQ_OK;
 }
 
@@ -106,11 +146,14 @@ static void gather_outputs(group *p)
         float *to = p->y + r * l->m;
         for (size_t i = 0; i < l->m; i++)
             to[i] =
-                gain * l->o->z[(i / POSITIONS * (size_t)out->dim[1] + o) * area + l->at[i]] + shift;
-        p->mean_y[r] = centre(to, l->m);
-        l->variance[o] = 0;
-        for (size_t i = 0; i < l->m; i++) l->variance[o] += (double)to[i] * (double)to[i];
-        l->variance[o] /= (double)l->m;
+                gain *
+                    l->o->z[(l->image[i / POSITIONS] * (size_t)out->dim[1] + o) * area + l->at[i]] +
+                shift;
+        p->mean_y[r] = centre(to, l);
+        l->variance[o] = p->fit.square[r] = square_of(to, l->fit);
+        if (!p->held.h) continue;
+        p->held.square[r] = square_of(to + l->fit, l->m - l->fit);
+        p->held.mean[r] = mean_of(to + l->fit, l->m - l->fit);
     }
 }
 
@@ -120,21 +163,27 @@ typedef struct row {
     const group *p;
     size_t o;           /* output channel */
     const float *w0;    /* as given */
-    double *w, *d, *hd; /* real minimum; rounded minus it; H times that */
+    double *w, *d, *hd; /* target; rounded minus it; H times that */
     double scale;
+    double *best, best_scale; /* whole steps of it */
 } row;
 
 static double clamp127(double q) { return q < -127 ? -127 : q > 127 ? 127 : q; }
 
-/* Mean squared error of weights v, offset by what the bias misses. */
+/* Mean squared error of weights v over a part of the samples, where the bias misses `offset`. */
+static double error_over(const row *r, const moments *m, const double *v, double offset)
+{
+    const size_t k = r->p->l->k, own = r->o % r->p->l->outputs;
+    const double *c = m->c + own * k;
+    double e = m->square[own] + offset * offset + 2 * offset * m->mean[own];
+    for (size_t j = 0; j < k; j++)
+        e += v[j] * (pq_linear_dot(m->h + j * k, v, k) - 2 * c[j] - 2 * offset * m->mean_x[j]);
+    return e > 0 ? e : 0;
+}
+
 static double error_of(const row *r, const double *v, double offset)
 {
-    const group *p = r->p;
-    const size_t k = p->l->k;
-    const double *c = p->c + (r->o % p->l->outputs) * k;
-    double e = p->l->variance[r->o] + offset * offset;
-    for (size_t j = 0; j < k; j++) e += v[j] * (pq_linear_dot(p->h + j * k, v, k) - 2 * c[j]);
-    return e > 0 ? e : 0;
+    return error_over(r, &r->p->fit, v, offset);
 }
 
 static double offset_of(const row *r, const double *v, double bias)
@@ -155,7 +204,7 @@ static double find_scale(const row *r)
         double e = 0;
         for (size_t j = 0; j < k; j++) {
             const double x = clamp127(rint(r->w[j] / s)) * s - r->w[j];
-            e += x * x * (r->p->h[j * k + j] + r->p->damp);
+            e += x * x * (r->p->fit.h[j * k + j] + r->p->damp);
         }
         if (e < least) {
             least = e;
@@ -172,11 +221,11 @@ static void descend(row *r)
     const double s = r->scale, damp = r->p->damp;
     for (size_t j = 0; j < k; j++) r->d[j] = clamp127(rint(r->w[j] / s)) * s - r->w[j];
     for (size_t j = 0; j < k; j++)
-        r->hd[j] = pq_linear_dot(r->p->h + j * k, r->d, k) + damp * r->d[j];
+        r->hd[j] = pq_linear_dot(r->p->fit.h + j * k, r->d, k) + damp * r->d[j];
     for (int sweep = 0; sweep < SWEEPS; sweep++) {
         bool moved = false;
         for (size_t j = 0; j < k; j++) {
-            const double *h = r->p->h + j * k, own = h[j] + damp;
+            const double *h = r->p->fit.h + j * k, own = h[j] + damp;
             const double now = rint((r->w[j] + r->d[j]) / s);
             const double q = clamp127(rint((r->w[j] + r->d[j] - r->hd[j] / own) / s));
             if (q == now) continue;
@@ -190,13 +239,31 @@ static void descend(row *r)
     }
 }
 
-static void nearest(row *r, double *v)
+/* Returns the scale. */
+static double nearest(const row *r, double *v)
 {
     const size_t k = r->p->l->k;
     double most = 0;
     for (size_t j = 0; j < k; j++) most = fmax(most, fabs((double)r->w0[j]));
     const double s = most > 0 ? (double)((float)most / 127.0f) : 1;
     for (size_t j = 0; j < k; j++) v[j] = clamp127(rint((double)r->w0[j] / s)) * s;
+    return s;
+}
+
+/* Rounds r->w, the target, and takes the outcome as r->best if it is. */
+static void try_target(row *r, double bias, double *least)
+{
+    const group *p = r->p;
+    const size_t k = p->l->k;
+    r->scale = (double)(float)find_scale(r);
+    descend(r);
+    for (size_t j = 0; j < k; j++) r->d[j] = rint((r->w[j] + r->d[j]) / r->scale) * r->scale;
+    const double offset = p->l->bias ? 0 : offset_of(r, r->d, bias);
+    const double e = error_over(r, p->held.h ? &p->held : &p->fit, r->d, offset);
+    if (!(e < *least)) return;
+    *least = e;
+    memcpy(r->best, r->d, k * sizeof *r->best);
+    r->best_scale = r->scale;
 }
 
 static pq_status do_row(pq_ctx *ctx, void *user, size_t index, int worker)
@@ -206,77 +273,113 @@ static pq_status do_row(pq_ctx *ctx, void *user, size_t index, int worker)
     const size_t k = l->k;
     row r = {.p = p, .o = p->index * l->outputs + index};
     double *room = NULL;
-    pq_status st = pq_alloc(ctx, &room, 3 * k, sizeof *room);
+    pq_status st = pq_alloc(ctx, &room, 4 * k, sizeof *room);
     (void)worker;
     if (st != PQ_OK) return st;
     r.w = room;
     r.d = room + k;
     r.hd = room + 2 * k;
+    r.best = room + 3 * k;
     r.w0 = l->o->w + r.o * k;
     const double bias = l->o->bias ? (double)l->o->bias[r.o] : 0;
-    nearest(&r, r.d);
-    l->before[r.o] = error_of(&r, r.d, offset_of(&r, r.d, bias));
-    l->by_bias[r.o] = error_of(&r, r.d, 0);
+    r.best_scale = nearest(&r, r.best);
+    double offset = offset_of(&r, r.best, bias);
+    l->before[r.o] = error_of(&r, r.best, offset);
+    l->by_bias[r.o] = error_of(&r, r.best, 0);
     if (l->o->round) {
-        const double *c = p->c + index * k;
+        const double *c = p->fit.c + index * k;
+        double least = error_over(&r, p->held.h ? &p->held : &p->fit, r.best, l->bias ? 0 : offset);
+        for (size_t j = 0; j < k; j++) r.w[j] = (double)r.w0[j];
+        try_target(&r, bias, &least);
         for (size_t j = 0; j < k; j++) r.w[j] = c[j] + p->damp * (double)r.w0[j];
         pq_linear_solve(r.w, p->factor, k);
-        r.scale = (double)(float)find_scale(&r);
-        descend(&r);
-        for (size_t j = 0; j < k; j++) {
-            const double q = rint((r.w[j] + r.d[j]) / r.scale);
-            l->weight[r.o * k + j] = (float)(q * r.scale);
-            r.d[j] = q * r.scale;
-        }
-        l->scale[r.o] = (float)r.scale;
+        try_target(&r, bias, &least);
+        for (size_t j = 0; j < k; j++) l->weight[r.o * k + j] = (float)r.best[j];
+        l->scale[r.o] = (float)r.best_scale;
     }
-    double offset = offset_of(&r, r.d, bias);
+    offset = offset_of(&r, r.best, bias);
     if (l->bias) {
         l->bias[r.o] = (float)(bias + offset);
         offset = 0;
     }
-    l->after[r.o] = error_of(&r, r.d, offset);
+    l->after[r.o] = error_of(&r, r.best, offset);
     pq_free(room);
     return PQ_OK;
 }
 
 /* ---- a group, a layer ---- */
 
+static pq_status moments_new(pq_ctx *ctx, moments *m, const layer *l)
+{
+    pq_status st;
+    PQ_TRY(pq_alloc(ctx, &m->h, l->k * l->k, sizeof *m->h));
+    PQ_TRY(pq_alloc(ctx, &m->c, l->outputs * l->k, sizeof *m->c));
+    PQ_TRY(pq_alloc(ctx, &m->mean_x, l->k, sizeof *m->mean_x));
+    PQ_TRY(pq_alloc(ctx, &m->mean, l->outputs, sizeof *m->mean));
+    st = pq_alloc(ctx, &m->square, l->outputs, sizeof *m->square);
+out:
+    return st;
+}
+
+static void moments_clear(moments *m)
+{
+    pq_free(m->h);
+    pq_free(m->c);
+    pq_free(m->mean_x);
+    pq_free(m->mean);
+    pq_free(m->square);
+}
+
+/* Over n samples from `first` on. */
+static pq_status multiply(pq_ctx *ctx, moments *m, const group *p, size_t first, size_t n)
+{
+    const layer *l = p->l;
+    pq_status st = pq_linear_gram(ctx, m->h, p->x + first, l->k, n, l->m, l->threads);
+    if (st != PQ_OK) return st;
+    return pq_linear_cross(ctx, m->c, p->y + first, l->outputs, p->x + first, l->k, n, l->m,
+                           l->threads);
+}
+
+static pq_status factor(pq_ctx *ctx, group *p)
+{
+    const size_t k = p->l->k;
+    double trace = 0;
+    for (size_t j = 0; j < k; j++) trace += p->fit.h[j * k + j];
+    p->damp = ridge * trace / (double)k + 1e-12;
+    if (!p->l->o->round) return PQ_OK;
+    pq_status st = pq_alloc(ctx, &p->factor, k * k, sizeof *p->factor);
+    if (st != PQ_OK) return st;
+    memcpy(p->factor, p->fit.h, k * k * sizeof *p->factor);
+    for (size_t j = 0; j < k; j++) p->factor[j * k + j] += p->damp;
+    return pq_linear_factor(ctx, p->factor, k, p->l->threads);
+}
+
 static pq_status do_group(pq_ctx *ctx, void *user, size_t index, int worker)
 {
     layer *l = user;
     group p = {.l = l, .index = index};
-    const size_t k = l->k;
-    double trace = 0;
     pq_status st;
     (void)worker;
-    PQ_TRY(pq_alloc(ctx, &p.x, k * l->m, sizeof *p.x));
+    PQ_TRY(pq_alloc(ctx, &p.x, l->k * l->m, sizeof *p.x));
     PQ_TRY(pq_alloc(ctx, &p.y, l->outputs * l->m, sizeof *p.y));
-    PQ_TRY(pq_alloc(ctx, &p.mean_x, k, sizeof *p.mean_x));
+    PQ_TRY(pq_alloc(ctx, &p.mean_x, l->k, sizeof *p.mean_x));
     PQ_TRY(pq_alloc(ctx, &p.mean_y, l->outputs, sizeof *p.mean_y));
-    PQ_TRY(pq_alloc(ctx, &p.h, k * k, sizeof *p.h));
-    PQ_TRY(pq_alloc(ctx, &p.c, l->outputs * k, sizeof *p.c));
-    PQ_TRY(pq_parallel(ctx, NULL, l->threads, k, gather_input, &p));
+    PQ_TRY(moments_new(ctx, &p.fit, l));
+    if (l->o->round && l->fit < l->m) PQ_TRY(moments_new(ctx, &p.held, l));
+    PQ_TRY(pq_parallel(ctx, NULL, l->threads, l->k, gather_input, &p));
     gather_outputs(&p);
-    PQ_TRY(pq_linear_gram(ctx, p.h, p.x, k, l->m, l->threads));
-    PQ_TRY(pq_linear_cross(ctx, p.c, p.y, l->outputs, p.x, k, l->m, l->threads));
-    for (size_t j = 0; j < k; j++) trace += p.h[j * k + j];
-    p.damp = ridge * trace / (double)k + 1e-12;
-    if (l->o->round) {
-        PQ_TRY(pq_alloc(ctx, &p.factor, k * k, sizeof *p.factor));
-        memcpy(p.factor, p.h, k * k * sizeof *p.h);
-        for (size_t j = 0; j < k; j++) p.factor[j * k + j] += p.damp;
-        PQ_TRY(pq_linear_factor(ctx, p.factor, k, l->threads));
-    }
+    PQ_TRY(multiply(ctx, &p.fit, &p, 0, l->fit));
+    if (p.held.h) PQ_TRY(multiply(ctx, &p.held, &p, l->fit, l->m - l->fit));
+    PQ_TRY(factor(ctx, &p));
     st = pq_parallel(ctx, NULL, l->threads, l->outputs, do_row, &p);
 out:
     pq_free(p.x);
     pq_free(p.y);
     pq_free(p.mean_x);
     pq_free(p.mean_y);
-    pq_free(p.h);
+    moments_clear(&p.fit);
+    moments_clear(&p.held);
     pq_free(p.factor);
-    pq_free(p.c);
     return st;
 }
 
@@ -315,11 +418,13 @@ pq_status pq_rebuild(pq_ctx *ctx, pq_fix *out, const pq_graph *g, const pq_node 
     double before = 0, by_bias = 0, after = 0, variance = 0;
     pq_status st;
     PQ_TRY(pq_alloc(ctx, &l.at, l.m, sizeof *l.at));
+    PQ_TRY(pq_alloc(ctx, &l.image, o->n_images, sizeof *l.image));
     PQ_TRY(pq_alloc(ctx, &l.before, channels, sizeof *l.before));
     PQ_TRY(pq_alloc(ctx, &l.by_bias, channels, sizeof *l.by_bias));
     PQ_TRY(pq_alloc(ctx, &l.after, channels, sizeof *l.after));
     PQ_TRY(pq_alloc(ctx, &l.variance, channels, sizeof *l.variance));
     PQ_TRY(results(ctx, &l, out));
+    order_images(&l);
     draw(&l);
     const int threads = pq_ctx_threads(ctx);
     l.threads = l.groups > 1 ? 1 : threads;
@@ -335,6 +440,7 @@ pq_status pq_rebuild(pq_ctx *ctx, pq_fix *out, const pq_graph *g, const pq_node 
     out->error = variance > 0 ? after / variance : 0;
 out:
     pq_free(l.at);
+    pq_free(l.image);
     pq_free(l.before);
     pq_free(l.by_bias);
     pq_free(l.after);

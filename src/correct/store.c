@@ -56,6 +56,20 @@ out:
     return st;
 }
 
+static const char *const stage_name[PQ_STAGES] = {"plain", "equalized", "reencoded", "all"};
+
+static bool add_checked(cJSON *doc, const pq_checked *k)
+{
+    cJSON *o = cJSON_AddObjectToObject(doc, "checked"), *list;
+    bool ok = cJSON_AddNumberToObject(o, "images", (double)k->n_images) != NULL;
+    for (int i = 0; ok && i < PQ_STAGES; i++)
+        ok = k->error[i] < 0 || cJSON_AddNumberToObject(o, stage_name[i], k->error[i]);
+    ok = ok && (list = cJSON_AddArrayToObject(o, "dropped")) != NULL;
+    for (int i = 0; ok && i < PQ_STAGES; i++)
+        ok = !k->dropped[i] || cJSON_AddItemToArray(list, cJSON_CreateString(stage_name[i]));
+    return ok;
+}
+
 static bool add_lists(cJSON *doc, const pq_corrections *c)
 {
     cJSON *list = cJSON_AddArrayToObject(doc, "equalized"), *o;
@@ -107,7 +121,7 @@ pq_status pq_corrections_save(pq_ctx *ctx, const pq_corrections *c, const char *
         ok = cJSON_AddItemToArray(o, cJSON_CreateNumber(c->seconds[i]));
     ok = ok && (o = cJSON_AddObjectToObject(doc, "weights")) != NULL &&
          cJSON_AddStringToObject(o, "file", name) && cJSON_AddStringToObject(o, "sha256", hex) &&
-         add_lists(doc, c);
+         add_checked(doc, &c->checked) && add_lists(doc, c);
     st = ok ? pq_json_save(ctx, doc, path) : pq_json_check(ctx, NULL);
 out:
     cJSON_Delete(doc);
@@ -243,12 +257,36 @@ out:
     return st;
 }
 
+static pq_status load_checked(pq_ctx *ctx, pq_checked *k, const cJSON *doc)
+{
+    const cJSON *o = cJSON_GetObjectItemCaseSensitive(doc, "checked"), *list, *x;
+    double images;
+    pq_status st;
+    PQ_TRY(pq_json_number(ctx, &images, o, "images", "checked"));
+    if (!(images >= 0 && images < 1e9))
+        return pq_fail(ctx, PQ_E_FORMAT, "checked: %g images", images);
+    k->n_images = (size_t)images;
+    for (int i = 0; i < PQ_STAGES; i++) {
+        k->error[i] = -1;
+        if (cJSON_GetObjectItemCaseSensitive(o, stage_name[i]))
+            PQ_TRY(pq_json_number(ctx, &k->error[i], o, stage_name[i], "checked"));
+    }
+    PQ_TRY(pq_json_array(ctx, &list, o, "dropped", "checked"));
+    cJSON_ArrayForEach(x, list) for (int i = 0; i < PQ_STAGES;
+                                     i++) if (cJSON_IsString(x) &&
+                                              strcmp(x->valuestring, stage_name[i]) == 0)
+        k->dropped[i] = true;
+out:
+    return st;
+}
+
 static pq_status load(pq_ctx *ctx, pq_corrections *c, const cJSON *doc, const char *path)
 {
     source s = {.ctx = ctx};
     const cJSON *list, *o;
     pq_status st;
     PQ_TRY(load_head(ctx, c, doc));
+    PQ_TRY(load_checked(ctx, &c->checked, doc));
     PQ_TRY(
         pq_weights_load(ctx, &s.w, &s.n, cJSON_GetObjectItemCaseSensitive(doc, "weights"), path));
     PQ_TRY(load_equal(&s, c));

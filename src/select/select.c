@@ -100,14 +100,22 @@ static pq_status try_point(pq_ctx *ctx, search *s, const pq_front *f, size_t i, 
     return try_x(ctx, s, held);
 }
 
+/* The fastest point that is predicted to lose no more than that. Points lie slowest first. */
+static size_t point_within(const pq_front *f, double damage)
+{
+    size_t at = 0;
+    while (at + 1 < f->n && f->at[at + 1].damage <= damage) at++;
+    return at;
+}
+
 /* The fastest point of the front that holds. Points lie slowest first; drop need not rise from one
  * to the next, so the answer is one that was measured to hold, not one that was inferred. */
 static pq_status search_front(pq_ctx *ctx, search *s, const pq_front *f)
 {
-    size_t at = 0, low, high, step = 1; /* low holds, high does not */
+    const size_t at = point_within(f, s->max_drop);
+    size_t low, high, step = 1; /* low holds, high does not */
     bool held = false;
     pq_status st;
-    while (at + 1 < f->n && f->at[at + 1].damage <= s->max_drop) at++;
     PQ_TRY(try_point(ctx, s, f, at, &held));
     if (held) {
         for (low = at, high = f->n; low + 1 < high && !pq_meter_late(s->m); step *= 2) {
@@ -120,10 +128,13 @@ static pq_status search_front(pq_ctx *ctx, search *s, const pq_front *f)
             low = next;
         }
     } else {
-        bool last = false; /* past the deadline one more, halfway to full precision */
+        bool last = false; /* past the deadline one more, predicted to lose half as much */
         for (high = at, low = 0; high > 0 && !last; step *= 2) {
             last = pq_meter_late(s->m);
-            if (last) step = (high + 1) / 2;
+            if (last) {
+                const size_t safe = point_within(f, f->at[high].damage / 2);
+                step = safe < high ? high - safe : (high + 1) / 2;
+            }
             const size_t next = high > step ? high - step : 0;
             PQ_TRY(try_point(ctx, s, f, next, &held));
             if (held) {
@@ -213,7 +224,7 @@ static size_t list_helpers(search *s, change *list)
     const double ms = pq_problem_ms(p, s->x), damage = pq_problem_damage(p, s->x);
     for (size_t u = 0; u < p->n_units; u++) {
         const uint8_t old = s->x[u];
-        if (s->s->units.fixed[u]) continue;
+        if (s->s->units.fixed[u] || s->s->aside[u]) continue;
         s->x[u] = PQ_LABEL_FULL;
         const double more = pq_problem_ms(p, s->x) - ms;
         /* A unit that costs no time still has its share of what the model does not know. */
@@ -225,43 +236,136 @@ static size_t list_helpers(search *s, change *list)
     return n;
 }
 
-/* The other way: from all-INT8 on, a unit stays in full precision where that was measured to help.
- * Damage does not add up, and where it is spread over many units a few that were measured together
- * do better than the many that the sum asks for. It ends where the plan holds or is slower than the
- * one that the front gave. */
-static pq_status ascend(pq_ctx *ctx, search *s)
+static void set_far(search *s)
 {
-    enum { MOST_TRIED = 48 };
+    const pq_problem *p = &s->model->problem;
+    for (size_t u = 0; u < p->n_units; u++)
+        s->x[u] =
+            s->s->units.fixed[u] || s->s->aside[u] ? PQ_LABEL_FULL : (uint8_t)(p->n_labels - 1);
+}
+
+/* From the far end on, a unit stays in full precision where that was measured to help. Damage does
+ * not add up, and a few units that were measured together do better than the many that the sum asks
+ * for. It ends where the plan holds, where many in turn did not help, and at plans as slow as `ms`.
+ */
+static pq_status ascend(pq_ctx *ctx, search *s, double ms)
+{
+    enum { MOST_TRIED = 48, MOST_FAILED = 24 };
     const pq_problem *p = &s->model->problem;
     change *list = NULL;
-    double drop = s->s->int8.drop;
-    const double best_ms = pq_problem_ms(p, s->best);
+    double drop = s->s->far.drop;
+    int failed = 0;
     pq_status st;
     PQ_TRY(pq_alloc(ctx, &list, p->n_units, sizeof *list));
-    for (size_t u = 0; u < p->n_units; u++)
-        s->x[u] = s->s->units.fixed[u] ? PQ_LABEL_FULL : (uint8_t)(p->n_labels - 1);
+    set_far(s);
     const size_t n = list_helpers(s, list);
-    for (size_t i = 0; i < n && i < MOST_TRIED && drop > s->max_drop && !pq_meter_late(s->m); i++) {
+    for (size_t i = 0; i < n && i < MOST_TRIED && failed < MOST_FAILED && drop > s->max_drop; i++) {
         pq_measured d;
         const uint8_t old = s->x[list[i].unit];
+        if (pq_meter_late(s->m)) break;
         s->x[list[i].unit] = PQ_LABEL_FULL;
-        if (pq_problem_ms(p, s->x) < best_ms) {
+        failed++;
+        if (pq_problem_ms(p, s->x) < ms) {
             PQ_TRY(pq_progress(ctx, "select", s->n_tried, s->n_tried + 1));
             pq_model_label(s->model, &s->s->units, s->x, s->label);
             PQ_TRY(pq_meter_measure(ctx, &d, s->m, s->label, fmax(drop, s->max_drop)));
             s->n_tried++;
             if (d.whole && d.drop < drop) {
                 drop = d.drop;
-                s->measured = drop <= s->max_drop ? d : s->measured;
-                continue;
+                failed = 0;
+                if (!holds(&d, s->max_drop)) continue;
+                s->measured = d;
+                s->found = true;
+                memcpy(s->best, s->x, p->n_units);
+                break;
             }
         }
         s->x[list[i].unit] = old;
     }
-    if (drop <= s->max_drop) memcpy(s->best, s->x, p->n_units);
 out:
     pq_free(list);
     return st;
+}
+
+/* Does the model say that a few units more than those aside are enough? Then they are found from
+ * the far end; a loss that is spread evenly is met on the front. */
+static bool is_near(const search *s, const pq_front *f)
+{
+    enum { FEW = 8 };
+    const pq_problem *p = &s->model->problem;
+    const uint8_t *x = f->at[point_within(f, s->max_drop)].x;
+    size_t n = 0;
+    for (size_t u = 0; u < p->n_units; u++)
+        n += x[u] != p->n_labels - 1 && !s->s->units.fixed[u] && !s->s->aside[u];
+    return n <= FEW;
+}
+
+static pq_status own_damage(pq_ctx *ctx, pq_model *own, const pq_model *m)
+{
+    const size_t n = m->problem.n_units * (size_t)m->problem.n_labels;
+    *own = *m;
+    const pq_status st = pq_alloc(ctx, &own->damage, n, sizeof *own->damage);
+    if (st != PQ_OK) return st;
+    own->problem.damage = own->damage;
+    return PQ_OK;
+}
+
+/* Predict the fastest plan that holds, measure it, learn from that and from all that was measured
+ * before, predict again. A plan that is named again though it failed lowers what is asked of the
+ * prediction. */
+static pq_status predict_and_learn(pq_ctx *ctx, search *s)
+{
+    enum { MOST_TRIED = 16 };
+    const pq_problem *p = &s->model->problem;
+    const size_t n_damage = p->n_units * (size_t)p->n_labels;
+    pq_model own = {.damage = NULL};
+    pq_front f = {.at = NULL};
+    uint8_t *last = NULL;
+    double asked = s->max_drop;
+    pq_status st;
+    PQ_TRY(own_damage(ctx, &own, s->model));
+    PQ_TRY(pq_alloc(ctx, &last, p->n_units, 1));
+    for (int i = 0; i < MOST_TRIED && (i == 0 || !pq_meter_late(s->m)); i++) {
+        bool held = false;
+        memcpy(own.damage, s->model->damage, n_damage * sizeof *own.damage);
+        PQ_TRY(pq_model_learn(ctx, &own, s->s, s->m, NULL));
+        pq_front_clear(&f);
+        PQ_TRY(pq_problem_front(ctx, &f, &own.problem));
+        const struct pq_front_point *q = &f.at[point_within(&f, asked)];
+        if (s->found && q->ms >= 0.995 * pq_problem_ms(p, s->best)) break;
+        if (i > 0 && memcmp(q->x, last, p->n_units) == 0) {
+            asked = asked > 0 ? asked / 2 - 1e-4 : 2 * asked;
+            continue;
+        }
+        memcpy(last, q->x, p->n_units);
+        memcpy(s->x, q->x, p->n_units);
+        PQ_TRY(try_x(ctx, s, &held));
+    }
+out:
+    pq_front_clear(&f);
+    pq_free(own.damage);
+    pq_free(last);
+    return st;
+}
+
+/* All in INT8 but what is aside. */
+static pq_status try_far(pq_ctx *ctx, search *s, bool *held)
+{
+    *held = false;
+    if (!holds(&s->s->far, s->max_drop)) return PQ_OK;
+    set_far(s);
+    return try_x(ctx, s, held);
+}
+
+/* Where a plan near the far end holds, the model may know a faster one: one with operators that are
+ * faster in full precision. */
+static pq_status try_faster(pq_ctx *ctx, search *s, const pq_front *f)
+{
+    const pq_problem *p = &s->model->problem;
+    const size_t at = point_within(f, fmax(s->max_drop, pq_problem_damage(p, s->best)));
+    bool held;
+    if (f->at[at].ms >= 0.998 * pq_problem_ms(p, s->best)) return PQ_OK;
+    return try_point(ctx, s, f, at, &held);
 }
 
 static pq_status finish(pq_ctx *ctx, pq_choice *out, const search *s, const pq_graph *g,
@@ -283,17 +387,25 @@ pq_status pq_select_by_drop(pq_ctx *ctx, pq_choice *out, pq_meter *m, const pq_g
 {
     search s = {.m = m, .s = scores, .model = model, .max_drop = max_drop};
     pq_front f = {.at = NULL};
+    bool held = false;
     pq_status st;
     *out = (pq_choice){0};
     PQ_TRY(init_search(ctx, &s, scores->units.n_ops));
     PQ_TRY(pq_problem_front(ctx, &f, &model->problem));
-    PQ_TRY(search_front(ctx, &s, &f));
-    if (!s.found) { /* the deadline came first: full precision, whose drop is none */
-        s.measured = scores->base;
-        s.found = true;
+    PQ_TRY(try_far(ctx, &s, &held));
+    if (!held && is_near(&s, &f)) PQ_TRY(ascend(ctx, &s, f.at[point_within(&f, max_drop)].ms));
+    if (s.found) {
+        PQ_TRY(try_faster(ctx, &s, &f));
     } else {
-        if (scores->int8.drop > max_drop) PQ_TRY(ascend(ctx, &s));
+        PQ_TRY(predict_and_learn(ctx, &s));
+        if (!s.found) PQ_TRY(search_front(ctx, &s, &f));
+        if (scores->far.drop > max_drop)
+            PQ_TRY(ascend(ctx, &s, s.found ? pq_problem_ms(&model->problem, s.best) : INFINITY));
+    }
+    if (s.found) {
         PQ_TRY(give_back(ctx, &s));
+    } else { /* full precision, whose drop is none */
+        s.measured = scores->base;
     }
     PQ_TRY(pq_progress(ctx, "select", s.n_tried, s.n_tried));
     PQ_TRY(finish(ctx, out, &s, g, s.best));

@@ -206,7 +206,7 @@ pq_status pq_leader_start(pq_ctx *ctx, pq_leader **out, const pq_lead *lead)
     PQ_TRY(pq_alloc(ctx, &l->member, (size_t)lead->crew->size, sizeof *l->member));
     PQ_TRY(pq_alloc(ctx, &l->progress, lead->n, 1));
     PQ_TRY(pq_alloc(ctx, &l->text, l->room, 1));
-    PQ_TRY(pq_runner_init(ctx, &l->names, l->m, lead->runner->units));
+    PQ_TRY(pq_runner_init(ctx, &l->names, l->m, lead->runner->units, NULL));
     l->began = pq_meter_now();
     l->m->between = between_images;
     l->m->between_user = l;

@@ -95,7 +95,7 @@ pq_status pq_crew_work(pq_ctx *ctx, const pq_crew *crew, pq_meter *m)
     char text[64];
     pq_status st;
     PQ_TRY(pq_units_find(ctx, &w.units, m->o.graph, m->o.engine));
-    PQ_TRY(pq_runner_init(ctx, &w.runner, m, &w.units));
+    PQ_TRY(pq_runner_init(ctx, &w.runner, m, &w.units, NULL));
     if (m->o.head) PQ_TRY(pq_meter_need_base(ctx, m));
     snprintf(text, sizeof text, "hello %s", m->journal.context);
     w.began = pq_meter_now();

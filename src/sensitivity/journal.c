@@ -30,18 +30,23 @@ static bool number(const cJSON *o, const char *key, double *v)
     return cJSON_IsNumber(x);
 }
 
+static bool read_images(const cJSON *o, size_t *n_images)
+{
+    double n = 0;
+    if (!number(o, "images", &n) || !(n >= 0 && n < 1e9)) return false;
+    *n_images = (size_t)n;
+    return true;
+}
+
 static bool read_measured(const cJSON *o, pq_measured *m)
 {
     const cJSON *whole = cJSON_GetObjectItemCaseSensitive(o, "whole");
-    double n_images = 0;
     for (int i = 0; i < PQ_FIG_COUNT; i++)
         if (!number(o, pq_figure_name((pq_figure)i), &m->figures.v[i])) return false;
     if (!number(o, "drop", &m->drop) || !number(o, "low", &m->low) ||
         !number(o, "high", &m->high) || !number(o, "seconds", &m->seconds) ||
-        !number(o, "images", &n_images) || !(n_images >= 0 && n_images < 1e9) ||
-        !cJSON_IsBool(whole))
+        !read_images(o, &m->n_images) || !cJSON_IsBool(whole))
         return false;
-    m->n_images = (size_t)n_images;
     m->whole = cJSON_IsTrue(whole);
     return true;
 }
@@ -56,7 +61,8 @@ cJSON *pq_entry_parse(pq_entry *e, const char **context, const char *text, size_
         *context = where->valuestring;
         e->bits = bits->valuestring;
         e->screen = number(o, "error", &e->error);
-        if (e->screen || read_measured(o, &e->measured)) return o;
+        if (e->screen ? read_images(o, &e->measured.n_images) : read_measured(o, &e->measured))
+            return o;
     }
     cJSON_Delete(o);
     return NULL;
@@ -117,11 +123,31 @@ const pq_entry *pq_journal_find(const pq_journal *j, const char *bits, double gi
     return part;
 }
 
-const pq_entry *pq_journal_find_screen(const pq_journal *j, const char *bits)
+static const pq_entry *find_on(const pq_journal *j, const char *bits, bool screen, size_t n_images)
+{
+    for (size_t i = 0; i < j->n; i++) {
+        const pq_entry *e = &j->entry[i];
+        if (e->screen == screen && e->measured.n_images == n_images && strcmp(e->bits, bits) == 0)
+            return e;
+    }
+    return NULL;
+}
+
+const pq_entry *pq_journal_find_part(const pq_journal *j, const char *bits, size_t n_images)
+{
+    return find_on(j, bits, false, n_images);
+}
+
+const pq_entry *pq_journal_find_screen(const pq_journal *j, const char *bits, size_t n_images)
+{
+    return find_on(j, bits, true, n_images);
+}
+
+size_t pq_journal_screened(const pq_journal *j)
 {
     for (size_t i = 0; i < j->n; i++)
-        if (j->entry[i].screen && strcmp(j->entry[i].bits, bits) == 0) return &j->entry[i];
-    return NULL;
+        if (j->entry[i].screen) return j->entry[i].measured.n_images;
+    return 0;
 }
 
 /* cJSON takes 15 digits where they are nearly right; what is read back is to be the same number. */
@@ -147,10 +173,12 @@ pq_status pq_entry_print(pq_ctx *ctx, char **line, const char *context, const pq
 {
     cJSON *o = cJSON_CreateObject();
     *line = NULL;
-    const bool ok = cJSON_AddStringToObject(o, "context", context) &&
-                    cJSON_AddStringToObject(o, "labels", e->bits) &&
-                    (e->screen ? add(o, "error", e->error) : add_measured(o, &e->measured)) &&
-                    (*line = cJSON_PrintUnformatted(o)) != NULL;
+    const bool ok =
+        cJSON_AddStringToObject(o, "context", context) &&
+        cJSON_AddStringToObject(o, "labels", e->bits) &&
+        (e->screen ? add(o, "error", e->error) && add(o, "images", (double)e->measured.n_images)
+                   : add_measured(o, &e->measured)) &&
+        (*line = cJSON_PrintUnformatted(o)) != NULL;
     cJSON_Delete(o);
     return ok ? PQ_OK : pq_json_check(ctx, NULL);
 }

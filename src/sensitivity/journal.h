@@ -8,7 +8,7 @@
 
 typedef struct pq_entry {
     char *bits;  /* '0' full precision, 'h' half, '1' INT8, by quant_index */
-    bool screen; /* error holds, else measured */
+    bool screen; /* error and measured.n_images hold, else measured */
     double error;
     pq_measured measured;
 } pq_entry;
@@ -33,7 +33,11 @@ PQ_MUST_USE pq_status pq_journal_open(pq_ctx *ctx, pq_journal *j, const char *co
 void pq_journal_close(pq_journal *j);
 /** A whole measurement; where there is none, a part whose drop is surely above give_up. */
 const pq_entry *pq_journal_find(const pq_journal *j, const char *bits, double give_up);
-const pq_entry *pq_journal_find_screen(const pq_journal *j, const char *bits);
+/** A measurement on exactly so many images. */
+const pq_entry *pq_journal_find_part(const pq_journal *j, const char *bits, size_t n_images);
+const pq_entry *pq_journal_find_screen(const pq_journal *j, const char *bits, size_t n_images);
+/** Images of the first screening that it holds; 0: it has none. */
+size_t pq_journal_screened(const pq_journal *j);
 /** Remember, and append to the file before returning. e->bits is copied. */
 PQ_MUST_USE pq_status pq_journal_add(pq_ctx *ctx, pq_journal *j, const pq_entry *e);
 

@@ -42,6 +42,16 @@ out:
     return st;
 }
 
+size_t pq_meter_images(const pq_meter *m, size_t n)
+{
+    size_t count = 0;
+    for (size_t k = 0; k < n; k++) {
+        const size_t first = m->order[k] * m->batch, left = m->o.data->n - first;
+        count += left < m->batch ? left : m->batch;
+    }
+    return count;
+}
+
 /* Matches of the images at the first n places. */
 static pq_status match(pq_ctx *ctx, pq_eval_matches **out, const pq_meter *m,
                        const pq_detections *list, size_t n_places, size_t *n_images)
@@ -96,13 +106,13 @@ out:
 /* A quarter, half, all: a hopeless assignment costs a quarter of the images. Fewer than 8 images
  * decide nothing. */
 static pq_status detect_and_compare(pq_ctx *ctx, pq_measured *out, pq_meter *m, pq_session *s,
-                                    const pq_start *p, double give_up)
+                                    const pq_start *p, double give_up, size_t n)
 {
     pq_detections list = {0};
     size_t done = 0;
     pq_status st = PQ_OK;
-    for (size_t part = 4; part > 0 && done < m->n_groups; part /= 2) {
-        const size_t to = m->n_groups / part;
+    for (size_t part = 4; part > 0 && done < n; part /= 2) {
+        const size_t to = n / part;
         if (part > 1 && (isinf(give_up) || to * m->batch < 8)) continue;
         PQ_TRY(pq_meter_detect(ctx, m, s, p, done, to, &list));
         done = to;
@@ -115,14 +125,14 @@ out:
 }
 
 pq_status pq_meter_run(pq_ctx *ctx, pq_measured *out, pq_meter *m, pq_session *s, const pq_start *p,
-                       const char *bits, double give_up)
+                       const char *bits, double give_up, size_t n)
 {
     pq_status st;
     *out = (pq_measured){.n_images = m->o.data->n, .whole = true};
     if (m->o.head) PQ_TRY(pq_meter_need_base(ctx, m));
     const double began = pq_meter_now();
     if (m->o.head) {
-        PQ_TRY(detect_and_compare(ctx, out, m, s, p, give_up));
+        PQ_TRY(detect_and_compare(ctx, out, m, s, p, give_up, n));
     } else {
         PQ_TRY(pq_proxy_run(ctx, &out->figures, m, s, p));
         out->drop = out->low = out->high = 1 - out->figures.v[PQ_FIG_AP];
@@ -165,8 +175,8 @@ out:
     return st;
 }
 
-pq_status pq_meter_measure(pq_ctx *ctx, pq_measured *out, pq_meter *m, const uint8_t *label,
-                           double give_up)
+static pq_status measure(pq_ctx *ctx, pq_measured *out, pq_meter *m, const uint8_t *label,
+                         double give_up, size_t n)
 {
     pq_session *s = NULL;
     char *bits = NULL;
@@ -174,6 +184,8 @@ pq_status pq_meter_measure(pq_ctx *ctx, pq_measured *out, pq_meter *m, const uin
     PQ_TRY(pq_alloc(ctx, &bits, m->n_ops + 1, 1));
     pq_meter_bits(m, label, bits);
     const pq_entry *known = pq_journal_find(&m->journal, bits, give_up);
+    if (!known && n < m->n_groups)
+        known = pq_journal_find_part(&m->journal, bits, pq_meter_images(m, n));
     if (!known && m->o.head && !strpbrk(bits, "h1")) {
         PQ_TRY(pq_meter_need_base(ctx, m));
         known = pq_journal_find(&m->journal, bits, give_up);
@@ -183,11 +195,23 @@ pq_status pq_meter_measure(pq_ctx *ctx, pq_measured *out, pq_meter *m, const uin
         goto out;
     }
     PQ_TRY(pq_meter_compile(ctx, &s, m, label, false));
-    st = pq_meter_run(ctx, out, m, s, NULL, bits, give_up);
+    st = pq_meter_run(ctx, out, m, s, NULL, bits, give_up, n);
 out:
     pq_session_free(s);
     pq_free(bits);
     return st;
+}
+
+pq_status pq_meter_measure(pq_ctx *ctx, pq_measured *out, pq_meter *m, const uint8_t *label,
+                           double give_up)
+{
+    return measure(ctx, out, m, label, give_up, m->n_groups);
+}
+
+pq_status pq_meter_measure_screened(pq_ctx *ctx, pq_measured *out, pq_meter *m,
+                                    const uint8_t *label)
+{
+    return measure(ctx, out, m, label, INFINITY, m->o.head ? m->n_screened : m->n_groups);
 }
 
 /* ---- prefixes ---- */

@@ -161,7 +161,30 @@ static pq_status spread(pq_ctx *ctx, pq_meter *m)
 
 /* ---- meter ---- */
 
-enum { most_screened = 32 }; /* images */
+enum { least_screened = 8, most_screened = 32 }; /* images */
+
+static size_t places_of(const pq_meter *m, size_t images)
+{
+    const size_t n = (images + m->batch - 1) / m->batch;
+    return n < m->n_groups ? n : m->n_groups;
+}
+
+void pq_meter_plan_screening(pq_meter *m, const pq_measured *base, const pq_measured *int8,
+                             size_t n_units, double seconds)
+{
+    size_t images = m->o.screen_images ? m->o.screen_images : pq_journal_screened(&m->journal);
+    if (!images && base->n_images && int8->n_images) {
+        /* A unit runs half of the network: what comes before it is there already. */
+        const double each =
+            (base->seconds / (double)base->n_images + int8->seconds / (double)int8->n_images) *
+            (double)n_units / 2;
+        const double fit = each > 0 ? seconds / each : most_screened;
+        images = fit < least_screened  ? least_screened
+                 : fit > most_screened ? most_screened
+                                       : (size_t)fit;
+    }
+    if (images) m->n_screened = places_of(m, images);
+}
 
 pq_status pq_meter_new(pq_ctx *ctx, pq_meter **out, const pq_meter_opts *opts)
 {
@@ -183,8 +206,7 @@ pq_status pq_meter_new(pq_ctx *ctx, pq_meter **out, const pq_meter_opts *opts)
     PQ_TRY(pq_tensor_new(ctx, &m->in, PQ_F32, shape));
     PQ_TRY(spread(ctx, m));
     PQ_TRY(keep_inputs(ctx, m));
-    const size_t screened = (most_screened + m->batch - 1) / m->batch;
-    m->n_screened = screened < m->n_groups ? screened : m->n_groups;
+    m->n_screened = places_of(m, opts->screen_images ? opts->screen_images : most_screened);
     *out = m;
     m = NULL;
 out:
@@ -207,6 +229,28 @@ void pq_meter_free(pq_meter *m)
 }
 
 size_t pq_meter_count(const pq_meter *m) { return m->n_measured; }
+
+bool pq_meter_known(const pq_meter *m, size_t i, uint8_t *label, pq_measured *out)
+{
+    for (size_t k = 0; k < m->journal.n; k++) {
+        const pq_entry *e = &m->journal.entry[k];
+        if (e->screen || !e->measured.whole || strlen(e->bits) != m->n_ops || i-- > 0) continue;
+        for (size_t op = 0; op < m->n_ops; op++)
+            label[op] = e->bits[op] == '1'   ? PQ_LABEL_INT8
+                        : e->bits[op] == 'h' ? PQ_LABEL_HALF
+                                             : PQ_LABEL_FULL;
+        *out = e->measured;
+        return true;
+    }
+    return false;
+}
+
+double pq_meter_set_deadline(pq_meter *m, double deadline)
+{
+    const double old = m->o.deadline;
+    m->o.deadline = deadline;
+    return old;
+}
 
 bool pq_meter_late(const pq_meter *m)
 {

@@ -48,9 +48,20 @@ void pq_start_clear(pq_start *p);
 /** Compile an assignment; outline: as in pq_compile_opts. */
 PQ_MUST_USE pq_status pq_meter_compile(pq_ctx *ctx, pq_session **out, const pq_meter *m,
                                        const uint8_t *label, bool outline);
-/** Measure a compiled session, from a prefix if one is given, and note it in the journal. */
+/** Measure a compiled session at the first n places, from a prefix if one is given, and note it in
+ *  the journal. */
 PQ_MUST_USE pq_status pq_meter_run(pq_ctx *ctx, pq_measured *out, pq_meter *m, pq_session *s,
-                                   const pq_start *p, const char *bits, double give_up);
+                                   const pq_start *p, const char *bits, double give_up, size_t n);
+/** pq_meter_measure on the images of screening alone. */
+PQ_MUST_USE pq_status pq_meter_measure_screened(pq_ctx *ctx, pq_measured *out, pq_meter *m,
+                                                const uint8_t *label);
+/** Before a first screening: as many images as let n_units of them, from both ends, take at most so
+ *  many seconds, by what full precision and all-INT8 took; at least 8 and at most 32. What the
+ *  journal holds goes before. */
+void pq_meter_plan_screening(pq_meter *m, const pq_measured *base, const pq_measured *int8,
+                             size_t n_units, double seconds);
+/** Images at the first n places. */
+size_t pq_meter_images(const pq_meter *m, size_t n);
 /** The same for pq_meter_screen. */
 PQ_MUST_USE pq_status pq_screen_run(pq_ctx *ctx, double *error, pq_meter *m, pq_session *s,
                                     const pq_start *p, const char *bits);
@@ -68,10 +79,5 @@ PQ_MUST_USE pq_status pq_meter_detect(pq_ctx *ctx, pq_meter *m, pq_session *s, c
 PQ_MUST_USE pq_status pq_meter_load(pq_ctx *ctx, pq_meter *m, size_t place);
 /** '0', 'h' and '1' (INT8) by quant_index; n_ops + 1 bytes. */
 void pq_meter_bits(const pq_meter *m, const uint8_t *label, char *bits);
-/** Distance of pq_meter_screen between what two networks find; both image by image in the same
- *  order of images, best score first. Adds to *error and *weight. */
-PQ_MUST_USE pq_status pq_screen_distance(pq_ctx *ctx, double *error, double *weight,
-                                         const pq_detection *base, size_t n_base,
-                                         const pq_detection *other, size_t n_other);
 
 #endif

@@ -1,10 +1,10 @@
 /* The output error in place of AP. */
 #include "sensitivity/proxy.h"
 
-#include <math.h>
 #include <string.h>
 
 #include "base/mem.h"
+#include "evaluate/distance.h"
 
 static size_t output_floats(const pq_session *s)
 {
@@ -44,20 +44,6 @@ out:
     return st;
 }
 
-/* What is not a number on one side only (a box that is not there) counts as all noise. */
-static double agreement(const float *y, const float *y0, size_t n)
-{
-    double signal = 0, noise = 0;
-    for (size_t i = 0; i < n; i++) {
-        const bool have = isfinite(y[i]), had = isfinite(y0[i]);
-        const double a = had ? (double)y0[i] : 0, b = have ? (double)y[i] : 0;
-        signal += a * a;
-        noise += (a - b) * (a - b);
-    }
-    if (noise == 0) return 1;
-    return noise < signal ? 1 - noise / signal : 0;
-}
-
 pq_status pq_proxy_run(pq_ctx *ctx, pq_figures *out, pq_meter *m, pq_session *s, const pq_start *p)
 {
     pq_tensor *y = NULL;
@@ -70,7 +56,8 @@ pq_status pq_proxy_run(pq_ctx *ctx, pq_figures *out, pq_meter *m, pq_session *s,
         PQ_TRY(pq_meter_place(ctx, m, s, p, g, y));
         for (size_t i = 0; i < s->n_outputs; i++) {
             const size_t n = (size_t)pq_shape_count(&s->output_shape[i]);
-            sum += agreement(pq_tensor_data(&y[i]), reference, n) / (double)s->n_outputs;
+            sum += (1 - pq_outputs_distance(pq_tensor_data(&y[i]), reference, n)) /
+                   (double)s->n_outputs;
             reference += n;
         }
     }

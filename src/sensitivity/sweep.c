@@ -17,8 +17,10 @@ typedef struct result {
 typedef struct job {
     pq_meter *m;
     const pq_units *units;
+    const bool *aside;
     bool screen;
-    size_t shard, n_shards; /* units u with u % n_shards == shard are measured */
+    bool done_one, done_rest; /* ends that are not asked for */
+    size_t shard, n_shards;   /* units u with u % n_shards == shard are measured */
     pq_runner runner;
     pq_task *task; /* [n] not in the journal yet */
     size_t n;
@@ -45,7 +47,8 @@ static bool known(job *j, const pq_task *t)
 {
     pq_runner_set(&j->runner, t);
     const pq_journal *journal = &j->m->journal;
-    const pq_entry *x = t->screen ? pq_journal_find_screen(journal, j->runner.bits)
+    const size_t n = pq_meter_images(j->m, j->m->n_screened);
+    const pq_entry *x = t->screen ? pq_journal_find_screen(journal, j->runner.bits, n)
                                   : pq_journal_find(journal, j->runner.bits, INFINITY);
     if (x) put(j, t, x);
     return x != NULL;
@@ -56,7 +59,7 @@ static bool known(job *j, const pq_task *t)
 static pq_status list_tasks(pq_ctx *ctx, job *j, const bool *wanted)
 {
     pq_status st = PQ_OK;
-    for (int int8 = 0; int8 < 2; int8++)
+    for (int int8 = j->done_one; int8 < 2 - j->done_rest; int8++)
         for (size_t u = 0; u < j->units->n; u++) {
             pq_task t = {.screen = j->screen, .int8 = int8, .unit = u};
             if (!wanted[u] || j->units->fixed[u] || known(j, &t)) continue;
@@ -78,7 +81,7 @@ static pq_status open_job(pq_ctx *ctx, job *j, const pq_units *units, const bool
     PQ_TRY(pq_alloc(ctx, &j->one, units->n, sizeof *j->one));
     PQ_TRY(pq_alloc(ctx, &j->rest, units->n, sizeof *j->rest));
     PQ_TRY(pq_alloc(ctx, &j->task, 2 * units->n, sizeof *j->task));
-    PQ_TRY(pq_runner_init(ctx, &j->runner, j->m, units));
+    PQ_TRY(pq_runner_init(ctx, &j->runner, j->m, units, j->aside));
     st = list_tasks(ctx, j, wanted);
 out:
     return st;
@@ -119,7 +122,46 @@ static pq_status put_by_crew(pq_ctx *ctx, void *user, const pq_task *t, const pq
 
 /* ---- scores ---- */
 
-static void fill(pq_scores *s, const result *one, const result *rest, bool screen)
+static int rising(const void *a, const void *b)
+{
+    const double x = *(const double *)a, y = *(const double *)b;
+    return x < y ? -1 : x > y;
+}
+
+/* What a unit does to the others: what it adds at the far end less what it adds alone, in squares.
+ */
+static double interaction(const pq_scores *s, const pq_score *x)
+{
+    return s->error_far * s->error_far - x->error_reverted * x->error_reverted -
+           x->error_alone * x->error_alone;
+}
+
+/* Errors of units are as good as independent, so their squares add (measured: docs/decisions.md).
+ * At the far end a unit is the small difference of two large squares: most of what it says is
+ * chance, and what does not stand out of that (twice the median over units, as a deviation) is
+ * shrunk away. */
+static pq_status combine_ends(pq_ctx *ctx, pq_scores *s)
+{
+    double *size;
+    size_t n = 0;
+    pq_status st = pq_alloc(ctx, &size, s->units.n, sizeof *size);
+    if (st != PQ_OK) return st;
+    for (size_t u = 0; u < s->units.n; u++)
+        if (s->unit[u].screened) size[n++] = fabs(interaction(s, &s->unit[u]));
+    qsort(size, n, sizeof *size, rising);
+    const double chance = n ? 2 * 1.4826 * size[(n - 1) / 2] : 0;
+    for (size_t u = 0; u < s->units.n; u++) {
+        pq_score *x = &s->unit[u];
+        if (!x->screened) continue;
+        const double i = interaction(s, x),
+                     sure = fabs(i) > chance ? 1 - chance * chance / (i * i) : 0;
+        x->error = sqrt(fmax(0, x->error_alone * x->error_alone + sure * i / 2));
+    }
+    pq_free(size);
+    return PQ_OK;
+}
+
+static pq_status fill(pq_ctx *ctx, pq_scores *s, const result *one, const result *rest, bool screen)
 {
     for (size_t u = 0; u < s->units.n; u++) {
         pq_score *x = &s->unit[u];
@@ -128,11 +170,10 @@ static void fill(pq_scores *s, const result *one, const result *rest, bool scree
             x->screened = true;
             x->error_alone = one[u].error;
             x->error_reverted = rest[u].error;
-            x->error = fmax(0, (one[u].error + (s->error_int8 - rest[u].error)) / 2);
             continue;
         }
         const pq_measured *a = &one[u].measured, *b = &rest[u].measured;
-        const pq_measured *all = &s->int8;
+        const pq_measured *all = &s->far;
         x->measured = true;
         x->ap_quantized = a->figures.v[PQ_FIG_AP];
         x->ap_reverted = b->figures.v[PQ_FIG_AP];
@@ -144,6 +185,7 @@ static void fill(pq_scores *s, const result *one, const result *rest, bool scree
         x->low = x->damage - half;
         x->high = x->damage + half;
     }
+    return screen ? combine_ends(ctx, s) : PQ_OK;
 }
 
 static pq_status list_units(pq_ctx *ctx, pq_scores *s, const pq_meter *m)
@@ -152,6 +194,7 @@ static pq_status list_units(pq_ctx *ctx, pq_scores *s, const pq_meter *m)
     double macs = 0;
     pq_status st = pq_units_find(ctx, &s->units, g, m->o.engine);
     if (st == PQ_OK) st = pq_alloc(ctx, &s->unit, s->units.n, sizeof *s->unit);
+    if (st == PQ_OK) st = pq_alloc(ctx, &s->aside, s->units.n, sizeof *s->aside);
     for (size_t k = 0; st == PQ_OK && k < m->n_ops; k++) {
         const pq_node *n = &g->node[pq_graph_quantizable(g, (int)k)];
         pq_score *x = &s->unit[s->units.of[k]];
@@ -174,7 +217,8 @@ static pq_status measure_ends(pq_ctx *ctx, pq_scores *s, pq_meter *m, bool scree
     memset(int8, 1, s->units.n);
     pq_units_label(&s->units, int8, label);
     PQ_TRY(pq_meter_measure(ctx, &s->int8, m, label, INFINITY));
-    if (screen) st = pq_meter_screen(ctx, &s->error_int8, m, label);
+    s->far = s->int8;
+    if (screen) st = pq_meter_screen(ctx, &s->error_far, m, label);
 out:
     pq_free(int8);
     pq_free(label);
@@ -183,11 +227,11 @@ out:
 
 pq_status pq_sweep_more(pq_ctx *ctx, pq_scores *s, pq_meter *m, const bool *wanted)
 {
-    job j = {.m = m, .n_shards = 1};
+    job j = {.m = m, .aside = s->aside, .n_shards = 1};
     pq_status st;
     PQ_TRY(open_job(ctx, &j, &s->units, wanted));
     PQ_TRY(run_alone(ctx, &j));
-    fill(s, j.one, j.rest, false);
+    st = fill(ctx, s, j.one, j.rest, false);
 out:
     close_job(&j);
     return st;
@@ -209,7 +253,7 @@ static pq_status sweep_all(pq_ctx *ctx, pq_scores *s, job *j, const pq_crew *cre
     }
     PQ_TRY(measure_ends(ctx, s, j->m, j->screen));
     PQ_TRY(leader ? pq_leader_run(ctx, leader) : run_alone(ctx, j));
-    fill(s, j->one, j->rest, j->screen);
+    st = fill(ctx, s, j->one, j->rest, j->screen);
 out:
     pq_leader_free(leader);
     pq_free(all);
@@ -239,6 +283,161 @@ out:
     return st;
 }
 
+/* ---- screening for a budget ---- */
+
+static pq_status screen_end(pq_ctx *ctx, pq_scores *s, job *j)
+{
+    bool *wanted = NULL;
+    pq_status st;
+    PQ_TRY(pq_alloc(ctx, &wanted, s->units.n, 1));
+    for (size_t u = 0; u < s->units.n; u++) wanted[u] = !(j->done_one && s->aside[u]);
+    PQ_TRY(open_job(ctx, j, &s->units, wanted));
+    st = run_alone(ctx, j);
+out:
+    pq_free(wanted);
+    return st;
+}
+
+/* Does a unit alone surely lose more than the budget? The images of screening say so at a fraction
+ * of the cost; where they leave it open, all do. */
+static pq_status judge(pq_ctx *ctx, pq_scores *s, pq_meter *m, size_t unit, double max_drop,
+                       pq_measured *d)
+{
+    bool *int8 = NULL;
+    uint8_t *label = NULL;
+    pq_status st;
+    PQ_TRY(pq_alloc(ctx, &int8, s->units.n, 1));
+    PQ_TRY(pq_alloc(ctx, &label, m->n_ops, 1));
+    int8[unit] = true;
+    pq_units_label(&s->units, int8, label);
+    PQ_TRY(pq_meter_measure_screened(ctx, d, m, label));
+    if (d->drop > max_drop && !(d->low > max_drop))
+        st = pq_meter_measure(ctx, d, m, label, max_drop);
+out:
+    pq_free(int8);
+    pq_free(label);
+    return st;
+}
+
+/* In order of their errors, up to where several did not. */
+static pq_status set_aside(pq_ctx *ctx, pq_scores *s, pq_meter *m, const result *one,
+                           double max_drop)
+{
+    enum { MOST_OPEN = 2 };
+    bool *seen;
+    pq_status st = pq_alloc(ctx, &seen, s->units.n, 1);
+    for (int open = 0; st == PQ_OK && s->int8.drop > max_drop && open < MOST_OPEN;) {
+        size_t worst = s->units.n;
+        pq_measured d;
+        for (size_t u = 0; u < s->units.n; u++)
+            if (one[u].known && !seen[u] &&
+                (worst == s->units.n || one[u].error > one[worst].error))
+                worst = u;
+        if (worst == s->units.n || pq_meter_late(m)) break;
+        seen[worst] = true;
+        PQ_TRY(judge(ctx, s, m, worst, max_drop, &d));
+        if (!(d.low > max_drop)) {
+            open++;
+            continue;
+        }
+        pq_score *x = &s->unit[worst];
+        x->aside = s->aside[worst] = true;
+        x->error_alone = x->error = one[worst].error;
+        x->damage = d.drop;
+        x->low = d.low;
+        x->high = d.high;
+    }
+out:
+    pq_free(seen);
+    return st;
+}
+
+static pq_status measure_far(pq_ctx *ctx, pq_scores *s, pq_meter *m)
+{
+    bool *int8 = NULL;
+    uint8_t *label = NULL;
+    pq_status st;
+    PQ_TRY(pq_alloc(ctx, &int8, s->units.n, 1));
+    PQ_TRY(pq_alloc(ctx, &label, m->n_ops, 1));
+    for (size_t u = 0; u < s->units.n; u++) int8[u] = !s->aside[u];
+    pq_units_label(&s->units, int8, label);
+    PQ_TRY(pq_meter_measure(ctx, &s->far, m, label, INFINITY));
+    st = pq_meter_screen(ctx, &s->error_far, m, label);
+out:
+    pq_free(int8);
+    pq_free(label);
+    return st;
+}
+
+/* Where time ran out: an end that is missing says what the other one says, a unit of which nothing
+ * is known is taken for an average one. */
+static pq_status fill_for_budget(pq_ctx *ctx, pq_scores *s, const result *one, const result *rest)
+{
+    const double far = s->error_far;
+    double sum = 0;
+    size_t n = 0;
+    for (size_t u = 0; u < s->units.n; u++) {
+        pq_score *x = &s->unit[u];
+        if (!one[u].known || s->aside[u]) continue;
+        x->screened = true;
+        x->error_alone = one[u].error;
+        x->error_reverted =
+            rest[u].known ? rest[u].error : sqrt(fmax(0, far * far - one[u].error * one[u].error));
+    }
+    const pq_status st = combine_ends(ctx, s);
+    for (size_t u = 0; u < s->units.n; u++) {
+        if (!s->unit[u].screened) continue;
+        sum += s->unit[u].error;
+        n++;
+    }
+    for (size_t u = 0; u < s->units.n; u++)
+        if (!one[u].known && !s->units.fixed[u]) s->unit[u].error = n ? sum / (double)n : 1;
+    return st;
+}
+
+static pq_status screen_for(pq_ctx *ctx, pq_scores *s, pq_meter *m, double max_drop, job *one,
+                            job *rest)
+{
+    pq_status st;
+    PQ_TRY(screen_end(ctx, s, one));
+    PQ_TRY(set_aside(ctx, s, m, one->one, max_drop));
+    PQ_TRY(measure_far(ctx, s, m));
+    PQ_TRY(screen_end(ctx, s, rest));
+    st = fill_for_budget(ctx, s, one->one, rest->rest);
+out:
+    return st;
+}
+
+pq_status pq_sweep_for(pq_ctx *ctx, pq_scores **out, pq_meter *m, double max_drop, double share)
+{
+    pq_scores *s = NULL;
+    job one = {.m = m, .screen = true, .done_rest = true, .n_shards = 1},
+        rest = {.m = m, .screen = true, .done_one = true, .n_shards = 1};
+    const double deadline = m->o.deadline;
+    pq_status st;
+    *out = NULL;
+    if (!(max_drop > 0))
+        return pq_fail(ctx, PQ_E_INVALID, "a drop of %g, expected more than 0", max_drop);
+    PQ_TRY(pq_alloc(ctx, &s, 1, sizeof *s));
+    PQ_TRY(list_units(ctx, s, m));
+    PQ_TRY(measure_ends(ctx, s, m, false));
+    rest.aside = s->aside;
+    if (deadline > 0) {
+        const double seconds = share * (deadline - pq_meter_now());
+        pq_meter_plan_screening(m, &s->base, &s->int8, s->units.n, seconds);
+        m->o.deadline = fmin(deadline, pq_meter_now() + 1.25 * seconds);
+    }
+    PQ_TRY(screen_for(ctx, s, m, max_drop, &one, &rest));
+    *out = s;
+    s = NULL;
+out:
+    m->o.deadline = deadline;
+    close_job(&one);
+    close_job(&rest);
+    pq_scores_free(s);
+    return st;
+}
+
 pq_status pq_sweep(pq_ctx *ctx, pq_scores **out, pq_meter *m, pq_sweep_kind kind)
 {
     return pq_sweep_with(ctx, out, m, &(pq_sweep_opts){.kind = kind});
@@ -259,5 +458,6 @@ void pq_scores_free(pq_scores *s)
     if (!s) return;
     pq_units_clear(&s->units);
     pq_free(s->unit);
+    pq_free(s->aside);
     pq_free(s);
 }

@@ -6,10 +6,11 @@
 
 #include "base/mem.h"
 
-pq_status pq_runner_init(pq_ctx *ctx, pq_runner *r, pq_meter *m, const pq_units *units)
+pq_status pq_runner_init(pq_ctx *ctx, pq_runner *r, pq_meter *m, const pq_units *units,
+                         const bool *aside)
 {
     pq_status st;
-    *r = (pq_runner){.m = m, .units = units};
+    *r = (pq_runner){.m = m, .units = units, .aside = aside};
     PQ_TRY(pq_alloc(ctx, &r->on, units->n, 1));
     PQ_TRY(pq_alloc(ctx, &r->label, m->n_ops, 1));
     st = pq_alloc(ctx, &r->bits, m->n_ops + 1, 1);
@@ -28,7 +29,7 @@ void pq_runner_clear(pq_runner *r)
 
 void pq_runner_set(pq_runner *r, const pq_task *t)
 {
-    memset(r->on, t->int8, r->units->n);
+    for (size_t u = 0; u < r->units->n; u++) r->on[u] = t->int8 && !(r->aside && r->aside[u]);
     if (t->unit < r->units->n) r->on[t->unit] = !t->int8;
     pq_units_label(r->units, r->on, r->label);
     pq_meter_bits(r->m, r->label, r->bits);
@@ -76,6 +77,7 @@ pq_status pq_runner_run(pq_ctx *ctx, pq_entry *out, pq_runner *r, const pq_task 
     }
     pq_runner_set(r, t);
     *out = (pq_entry){.bits = r->bits, .screen = t->screen};
+    if (t->screen) out->measured.n_images = pq_meter_images(r->m, r->m->n_screened);
     PQ_TRY(pq_meter_compile(ctx, &s, r->m, r->label, false));
     /* The outline may have promised more than the session shares: then it starts at the image. */
     if (engine->run_part && engine->common_prefix(r->prefix.session, s) >= r->prefix.at)
@@ -83,7 +85,7 @@ pq_status pq_runner_run(pq_ctx *ctx, pq_entry *out, pq_runner *r, const pq_task 
     if (t->screen)
         st = pq_screen_run(ctx, &out->error, r->m, s, from, r->bits);
     else
-        st = pq_meter_run(ctx, &out->measured, r->m, s, from, r->bits, INFINITY);
+        st = pq_meter_run(ctx, &out->measured, r->m, s, from, r->bits, INFINITY, r->m->n_groups);
 out:
     pq_session_free(s);
     return st;

@@ -16,14 +16,16 @@ typedef struct pq_task {
 typedef struct pq_runner {
     pq_meter *m; /* borrowed, as units */
     const pq_units *units;
-    bool *on;       /* per unit */
-    uint8_t *label; /* of the last pq_runner_set */
+    const bool *aside; /* per unit: in full precision at the far end; NULL: none. Borrowed */
+    bool *on;          /* per unit */
+    uint8_t *label;    /* of the last pq_runner_set */
     char *bits;
     pq_start prefix;
     pq_task end; /* whose network prefix holds */
 } pq_runner;
 
-PQ_MUST_USE pq_status pq_runner_init(pq_ctx *ctx, pq_runner *r, pq_meter *m, const pq_units *units);
+PQ_MUST_USE pq_status pq_runner_init(pq_ctx *ctx, pq_runner *r, pq_meter *m, const pq_units *units,
+                                     const bool *aside);
 void pq_runner_clear(pq_runner *r);
 /** r->label and r->bits of a task's network; unit units->n: of its end. */
 void pq_runner_set(pq_runner *r, const pq_task *t);

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <pquant/pqe.h>
@@ -12,7 +13,12 @@
 #include "base/json.h"
 #include "base/mem.h"
 #include "correct/journal.h"
+#include "correct/judge.h"
+#include "correct/parts.h"
 #include "engine/engines.h"
+#include "export/calib_pth.h"
+#include "plan/names.h"
+#include "read/pth.h"
 #include "support/tiny.h"
 
 enum { N_IMAGES = 6 };
@@ -363,6 +369,8 @@ static void refuse_hostile(const char *path)
         {"operators", "{}", "operators"},
         {"operators", lacking, "no tensor 'fix/w'"},
         {"weights", "{\"file\":\"../x\",\"sha256\":\"\"}", ""},
+        {"checked", "{\"images\":-1,\"dropped\":[]}", "checked: -1 images"},
+        {"checked", "[]", "images"},
         {"weights", "null", ""}};
     for (size_t i = 0; i < sizeof change / sizeof *change; i++) {
         char copy[200];
@@ -435,6 +443,181 @@ static void test_files(void **state)
     pq_graph_free(g);
 }
 
+/* ---- what is accepted ---- */
+
+enum { MANY = 18 };
+
+static pq_dataset *many_images(void)
+{
+    char path[160];
+    pq_dataset *d;
+    snprintf(path, sizeof path, "%s", in_folder("many"));
+    assert_int_equal(mkdir(path, 0777), 0);
+    for (int i = 0; i < MANY; i++) {
+        pq_image img = {0};
+        char name[200];
+        snprintf(name, sizeof name, "%s/%02d.png", path, i);
+        tiny_picture(ctx, &img, i);
+        PQ_CHECK(ctx, pq_image_save(ctx, &img, name));
+        pq_image_clear(&img);
+    }
+    PQ_CHECK(ctx, pq_dataset_from_folder(ctx, &d, path, 0));
+    return d;
+}
+
+static double judged(const pq_judge *j, const pq_graph *g, const result *x, const bool *all)
+{
+    pq_plan *p = plan_of(g, x, all, PQ_SCHEME_U8);
+    double error;
+    PQ_CHECK(ctx, pq_judge_plan(ctx, &error, j, p));
+    pq_plan_free(p);
+    return error;
+}
+
+/* Enough images to keep some apart: what stays was better there than what it replaces, with a head
+ * and without one; nothing in INT8 moves nothing. */
+static void test_checked(void **state)
+{
+    pq_dataset *mine = images;
+    (void)state;
+    images = many_images();
+    for (int family = 0; family < 2; family++) {
+        pq_graph *g = tiny_detector(ctx, (tiny_family)family);
+        g->hash[0] = 0;
+        roughen(g);
+        bool *all = every(g, true), *none = every(g, false);
+        const pq_correct_opts o = {.scheme = PQ_SCHEME_U8};
+        result x = correct(g, &o, 2), two = correct(g, &o, 1);
+        const pq_checked *k = &x.c->checked;
+        same(&x, &two);
+        assert_int_equal(k->n_images, MANY / 4);
+        assert_true(k->error[PQ_STAGE_ALL] >= 0);
+        double kept = -1, plain = -1;
+        for (int i = 0; i < PQ_STAGES; i++) {
+            if (k->error[i] < 0) continue;
+            if (plain < 0) plain = k->error[i];
+            if (!k->dropped[i]) kept = k->error[i];
+        }
+        assert_true(kept >= 0 && kept <= plain);
+        assert_true(!k->dropped[PQ_STAGE_ALL] == (x.c->n_fixes > 0));
+        assert_true(!k->dropped[PQ_STAGE_ENCODED] || x.c->n_encodings == 0);
+
+        /* The same again, from what came out. */
+        pq_head head;
+        pq_prep prep;
+        pq_judge j;
+        pq_dataset apart = {0};
+        PQ_CHECK(ctx, pq_alloc(ctx, &apart.sample, MANY / 4, sizeof *apart.sample));
+        apart.n = MANY / 4;
+        for (size_t i = 0; i < apart.n; i++) {
+            apart.sample[i] = images->sample[4 * i + 3];
+            apart.sample[i].id = (int64_t)i;
+        }
+        PQ_CHECK(ctx, pq_head_detect(ctx, &head, g));
+        pq_head_prep(&prep, &head);
+        PQ_CHECK(ctx, pq_judge_new(ctx, &j, &pq_engine_cpu, g, &apart, &prep, &head));
+        assert_true(judged(&j, g, &x, all) == kept);
+        assert_true(judged(&j, g, &x, none) == 0);
+        pq_judge_clear(&j);
+        PQ_CHECK(ctx, pq_judge_new(ctx, &j, &pq_engine_cpu, g, &apart, &prep, NULL));
+        assert_true(judged(&j, g, &x, all) > 0 && judged(&j, g, &x, all) < 1);
+        assert_true(judged(&j, g, &x, none) < 1e-6);
+        pq_judge_clear(&j);
+        pq_free(apart.sample);
+
+        pq_corrections_drop_fixes(two.c);
+        assert_int_equal(two.c->n_fixes, 0);
+        pq_corrections_drop_encodings(two.c);
+        pq_corrections_drop_equal(two.c);
+        pq_plan *p = plan_of(g, &two, all, PQ_SCHEME_U8);
+        assert_int_equal(p->n_weights, 0);
+        pq_plan_free(p);
+        drop(&x);
+        drop(&two);
+        pq_free(all);
+        pq_free(none);
+        pq_graph_free(g);
+    }
+    pq_dataset_free(images);
+    images = mine;
+}
+
+/* ---- .pth ---- */
+
+/* A member of the state dict in the place of the constant v. Returns its tensor. */
+static pq_plan_weight *from_state(pq_plan *p, size_t at, pq_state *s, const pq_node *n,
+                                  const char *member, const char *constant)
+{
+    char name[160];
+    pq_plan_weight *w = &p->weight[at];
+    snprintf(name, sizeof name, "%s.%s", n->name, member);
+    const pq_state_entry *e = pq_state_find(s, name);
+    assert_non_null(e);
+    PQ_CHECK(ctx, pq_state_tensor(ctx, &w->data, s, e));
+    PQ_CHECK(ctx, pq_strdup(ctx, &w->name, constant));
+    return w;
+}
+
+/* The weights and scales of a .pth instead of those of the corrections. */
+static void take_weights(pq_plan *p, const pq_graph *g, const char *path)
+{
+    const int n = (int)pq_graph_quantizable_count(g);
+    pq_state *s;
+    PQ_CHECK(ctx, pq_state_load(ctx, &s, path));
+    PQ_CHECK(ctx, pq_alloc(ctx, &p->weight, 2 * (size_t)n, sizeof *p->weight));
+    for (int k = 0; k < n; k++) {
+        const pq_node *o = &g->node[pq_graph_quantizable(g, k)];
+        char name[160];
+        pq_tensor amax;
+        if (!pq_op_is_weighted(o->op)) continue;
+        pq_plan_weight *w = from_state(p, p->n_weights++, s, o, "weight", g->value[o->in[1]].name);
+        (void)from_state(p, p->n_weights++, s, o, "bias", g->value[o->in[2]].name);
+        snprintf(name, sizeof name, "%s._weight_quantizer._amax", o->name);
+        PQ_CHECK(ctx, pq_state_tensor(ctx, &amax, s, pq_state_find(s, name)));
+        const pq_shape channels = PQ_SHAPE(w->data.shape.dim[0]);
+        PQ_CHECK(ctx, pq_tensor_new(ctx, &w->scale, PQ_F32, &channels));
+        for (int64_t c = 0; c < channels.dim[0]; c++)
+            ((float *)pq_tensor_data(&w->scale))[c] = ((float *)pq_tensor_data(&amax))[c] / 127;
+        pq_tensor_clear(&amax);
+    }
+    pq_state_free(s);
+}
+
+/* What is written to a .pth is what the corrections made: read again, it gives the same outputs,
+ * and others than the network has without them. */
+static void test_pth(void **state)
+{
+    (void)state;
+    for (int family = 0; family < 2; family++) {
+        pq_graph *g = tiny_detector(ctx, (tiny_family)family);
+        g->hash[0] = 0;
+        roughen(g);
+        bool *all = every(g, true);
+        const pq_correct_opts o = {.scheme = PQ_SCHEME_U8};
+        result x = correct(g, &o, 2), ranges_alone = {.r = x.r};
+        pq_plan *p = plan_of(g, &x, all, PQ_SCHEME_U8);
+        pq_plan *plain = plan_of(g, &ranges_alone, all, PQ_SCHEME_U8);
+        pq_plan *again = plan_of(g, &ranges_alone, all, PQ_SCHEME_U8);
+        char path[160];
+        size_t n;
+        snprintf(path, sizeof path, "%s", in_folder("corrected.pth"));
+        PQ_CHECK(ctx, pq_export_calib_pth(ctx, path, g, p));
+        take_weights(again, g, path);
+        float *want = run(&pq_engine_ref, g, p, &n);
+        const double others = error_against(want, &pq_engine_ref, g, plain);
+        assert_true(others > 0);
+        /* 127 scale / 127 may be off by its last bit, and a rounding may then flip. */
+        assert_true(error_against(want, &pq_engine_ref, g, again) < 1e-3 * others);
+        pq_free(want);
+        pq_plan_free(p);
+        pq_plan_free(plain);
+        pq_plan_free(again);
+        drop(&x);
+        pq_free(all);
+        pq_graph_free(g);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -442,6 +625,8 @@ int main(void)
         cmocka_unit_test(test_partial),
         cmocka_unit_test(test_threads_and_resuming),
         cmocka_unit_test(test_files),
+        cmocka_unit_test(test_pth),
+        cmocka_unit_test(test_checked),
     };
     return cmocka_run_group_tests(tests, begin, end);
 }

@@ -49,10 +49,10 @@ static void test_moments(void **state)
         PQ_CHECK(ctx, pq_alloc(ctx, &h, k * k, sizeof *h));
         PQ_CHECK(ctx, pq_alloc(ctx, &again, k * k, sizeof *h));
         PQ_CHECK(ctx, pq_alloc(ctx, &c, o * k, sizeof *c));
-        PQ_CHECK(ctx, pq_linear_gram(ctx, h, x, k, m, 1));
-        PQ_CHECK(ctx, pq_linear_gram(ctx, again, x, k, m, 3));
+        PQ_CHECK(ctx, pq_linear_gram(ctx, h, x, k, m, m, 1));
+        PQ_CHECK(ctx, pq_linear_gram(ctx, again, x, k, m, m, 3));
         assert_memory_equal(h, again, k * k * sizeof *h);
-        PQ_CHECK(ctx, pq_linear_cross(ctx, c, y, o, x, k, m, 2));
+        PQ_CHECK(ctx, pq_linear_cross(ctx, c, y, o, x, k, m, m, 2));
         for (size_t i = 0; i < k; i++) {
             for (size_t j = 0; j < k; j++) {
                 double s = 0;
@@ -83,7 +83,7 @@ static void test_solve(void **state)
         PQ_CHECK(ctx, pq_alloc(ctx, &a, k * k, sizeof *a));
         PQ_CHECK(ctx, pq_alloc(ctx, &l, k * k, sizeof *l));
         PQ_CHECK(ctx, pq_alloc(ctx, &b, k, sizeof *b));
-        PQ_CHECK(ctx, pq_linear_gram(ctx, a, r, k, 2 * k, 1));
+        PQ_CHECK(ctx, pq_linear_gram(ctx, a, r, k, 2 * k, 2 * k, 1));
         for (size_t i = 0; i < k; i++) a[i * k + i] += 0.1;
         for (size_t i = 0; i < k; i++)
             for (size_t j = 0; j < k; j++) b[i] += a[i * k + j] * (double)want[j];

@@ -59,7 +59,7 @@ static void compare_reals(steps_tally *t, const pq_stepped *a, const pq_stepped 
         const double x = pq_element(slot->dtype, a->ptr[id], place(a, id, i));
         const double y = pq_element(slot->dtype, b->ptr[id], place(b, id, i));
         top = fmax(top, fabs(x));
-        worst = fabs(x - y) <= worst ? worst : fabs(x - y); /* a NaN becomes the worst */
+        worst = pq_check_worse(worst, fabs(x - y));
     }
     double *to = slot->dtype == PQ_BF16 ? &t->bfloat : &t->real;
     if (worst / top <= *to) return;

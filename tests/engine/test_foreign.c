@@ -47,7 +47,7 @@ static gap compare(pq_ctx *ctx, const pq_engine *e, const pq_graph *g, const pq_
             if (isnan(p[i])) continue;
             const double d = fabs((double)p[i] - (double)q[i]);
             top = fmax(top, fabs((double)p[i]));
-            worst = fmax(worst, d);
+            worst = pq_check_worse(worst, d);
             sum += d;
         }
         far.worst = fmax(far.worst, worst / top);

@@ -109,10 +109,10 @@ static void damo(const char *file, const char *name)
         {
             const int64_t i = (int64_t)number(a, "index"), c = (int64_t)number(a, "label");
             const double s = (double)scores[i * m.head.n_classes + c];
-            worst_score = fmax(worst_score, fabs(s - number(a, "score")));
+            worst_score = pq_check_worse(worst_score, fabs(s - number(a, "score")));
             for (int k = 0; k < 4; k++)
-                worst_box =
-                    fmax(worst_box, fabs((double)boxes[i * 4 + k] - element(item(a, "box"), k)));
+                worst_box = pq_check_worse(
+                    worst_box, fabs((double)boxes[i * 4 + k] - element(item(a, "box"), k)));
         }
     }
     print_message("%s: worst score %.2g, worst box %.2g px\n", name, worst_score, worst_box);
@@ -149,10 +149,11 @@ static void test_yolox(void **state)
             const float *row = (const float *)pq_tensor_data(&m.out[0]) +
                                (int64_t)number(a, "index") * (m.head.n_classes + 5);
             const double s = (double)row[4] * (double)row[5 + (int)number(a, "label")];
-            worst = fmax(worst, fabs(s - number(a, "score")));
-            worst = fmax(worst, fabs((double)row[4] - number(a, "objectness")));
+            worst = pq_check_worse(worst, fabs(s - number(a, "score")));
+            worst = pq_check_worse(worst, fabs((double)row[4] - number(a, "objectness")));
             for (int k = 0; k < 4; k++)
-                worst = fmax(worst, fabs((double)row[k] - element(item(a, "raw_xywh"), k)));
+                worst =
+                    pq_check_worse(worst, fabs((double)row[k] - element(item(a, "raw_xywh"), k)));
         }
     }
     print_message("yolox_nano: worst %.2g\n", worst);
@@ -186,8 +187,8 @@ static void family(const char *name)
             worst_score = fmax(
                 worst_score, fabs((double)scores[i * classes + k] - element(item(a, "scores"), k)));
         for (int k = 0; k < 4; k++)
-            worst_box =
-                fmax(worst_box, fabs((double)boxes[i * 4 + k] - element(item(a, "box"), k)));
+            worst_box = pq_check_worse(worst_box,
+                                       fabs((double)boxes[i * 4 + k] - element(item(a, "box"), k)));
     }
     for (int64_t i = 0; i < (int64_t)number(want, "anchors") * classes; i++)
         sum += (double)scores[i];

@@ -13,6 +13,7 @@
 #include <pquant/pass.h>
 
 #include "read/arch/damoyolo.h"
+#include "support/check.h"
 #include "support/run.h"
 #include "support/synthetic.h"
 
@@ -52,10 +53,10 @@ static void check_outputs(const cJSON *want, const pq_tensor *out)
         const int64_t i = (int64_t)member(sample, "index");
         int k = 0;
         cJSON_ArrayForEach(v, cJSON_GetObjectItemCaseSensitive(sample, "scores")) worst_score =
-            fmax(worst_score, fabs(v->valuedouble - (double)scores[i * classes + k++]));
+            pq_check_worse(worst_score, fabs(v->valuedouble - (double)scores[i * classes + k++]));
         k = 0;
         cJSON_ArrayForEach(v, cJSON_GetObjectItemCaseSensitive(sample, "box")) worst_box =
-            fmax(worst_box, fabs(v->valuedouble - (double)boxes[i * 4 + k++]));
+            pq_check_worse(worst_box, fabs(v->valuedouble - (double)boxes[i * 4 + k++]));
     }
     for (int64_t i = 0; i < n * classes; i++) sum += (double)scores[i];
     const double d_scores = fabs(sum / member(want, "scores_sum") - 1);

@@ -10,7 +10,7 @@
 enum { SIDE = 16, N_OPS = 8, N_IMAGES = 20, N_OBJECTS = 10 };
 
 /* Missed objects in thousandths. Operators 1 and 4 hurt alone, 2 and 6 only together. */
-static const int alone[N_OPS] = {0, 150, 0, 2, 60, 0, 0, 1};
+static const int alone[N_OPS] = {0, 250, 0, 2, 60, 0, 0, 1};
 enum { TOGETHER = 80 };
 
 typedef struct fake_session {
@@ -269,12 +269,18 @@ static void test_screening_ranks_units(void **state)
     pq_meter *m = make_meter(&w);
     pq_scores *s;
     assert_ok(w.env->ctx, pq_sweep(w.env->ctx, &s, m, PQ_SWEEP_SCREEN));
-    /* Objects missed: s^2 + s^2 of 2 s^2 ... each missed object of score s adds s (s + s) to s^2.
+    /* Each missed object of score s adds s (s + s) to s^2. Missing objects add up, unlike chance.
      */
+    double far = TOGETHER / 500.0;
+    for (size_t i = 0; i < s->units.n; i++) far += alone[i] / 500.0;
+    assert_true(fabs(s->error_far - far) < 0.03);
     for (size_t i = 0; i < s->units.n; i++) {
-        assert_true(s->unit[i].screened && !s->unit[i].measured);
-        const double want = alone[i] / 1000.0 + (i == 2 || i == 6 ? TOGETHER / 2000.0 : 0);
-        assert_true(fabs(s->unit[i].error - 2 * want) < 0.03);
+        assert_true(s->unit[i].screened && !s->unit[i].measured && !s->unit[i].aside);
+        const double one = alone[i] / 500.0,
+                     rest = far - one - (i == 2 || i == 6 ? TOGETHER / 500.0 : 0);
+        const double f = s->error_far, a = s->unit[i].error_alone, r = s->unit[i].error_reverted;
+        assert_true(fabs(a - one) < 0.03 && fabs(r - rest) < 0.04);
+        assert_true(fabs(s->unit[i].error - sqrt((a * a + f * f - r * r) / 2)) < 0.02);
     }
     const size_t n = pq_meter_count(m);
     assert_int_equal(n, 2 + 1 + 2 * N_OPS); /* AP of both ends, a screening of all, of each twice */
@@ -314,6 +320,86 @@ static void test_selection_keeps_what_hurts(void **state)
     assert_ok(w.env->ctx, pq_select_by_drop(w.env->ctx, &c, m, w.g, s, &model, 1));
     assert_int_equal(c.n_kept, 0);
     pq_choice_clear(&c);
+    pq_model_clear(&model);
+    pq_scores_free(s);
+    pq_meter_free(m);
+    end_world(&w);
+}
+
+/* What surely breaks the budget alone is out of the way of the others, and no more is. */
+static void test_screening_for_a_budget(void **state)
+{
+    world w = make_world(state);
+    pq_meter *m = make_meter(&w);
+    pq_ctx *ctx = w.env->ctx;
+    pq_scores *s;
+    pq_model model;
+    pq_choice c;
+    assert_fails(ctx, pq_sweep_for(ctx, &s, m, 0, 0.5), PQ_E_INVALID, "expected more than 0");
+    assert_ok(ctx, pq_sweep_for(ctx, &s, m, 0.01, 0.5));
+    for (int u = 0; u < N_OPS; u++) assert_int_equal(s->aside[u], u == 1);
+    assert_true(fabs(s->unit[1].damage - 0.25) < 0.02 && s->unit[1].low > 0.01);
+    assert_true(fabs(s->far.drop - (TOGETHER + 63) / 1000.0) < 0.02 && s->far.whole);
+    assert_true(s->int8.drop > 0.35);
+    assert_true(s->unit[2].error > s->unit[3].error && s->unit[6].error > s->unit[3].error);
+    assert_ok(ctx, pq_model_make(ctx, &model, s, NULL, 0));
+    assert_ok(ctx, pq_select_by_drop(ctx, &c, m, w.g, s, &model, 0.01));
+    assert_true(c.within && c.n_kept == 3);
+    assert_true(c.label[1] == PQ_LABEL_FULL && c.label[4] == PQ_LABEL_FULL);
+    pq_choice_clear(&c);
+    pq_model_clear(&model);
+    pq_scores_free(s);
+    assert_ok(ctx, pq_sweep_for(ctx, &s, m, 0.5, 0.5)); /* all-INT8 holds: none is judged */
+    for (int u = 0; u < N_OPS; u++) assert_false(s->aside[u]);
+    pq_scores_free(s);
+    pq_meter_free(m);
+    end_world(&w);
+}
+
+static double mean_error(world *w, pq_meter *m, const pq_model *model)
+{
+    double sum = 0;
+    for (unsigned mask = 0; mask < 1u << N_OPS; mask += 7) {
+        uint8_t label[N_OPS], x[N_OPS];
+        pq_measured d;
+        for (int k = 0; k < N_OPS; k++) {
+            x[k] = mask >> k & 1;
+            label[k] = x[k] ? PQ_LABEL_INT8 : PQ_LABEL_FULL;
+        }
+        assert_ok(w->env->ctx, pq_meter_measure(w->env->ctx, &d, m, label, INFINITY));
+        sum += fabs(pq_problem_damage(&model->problem, x) - d.drop);
+    }
+    return sum / 37;
+}
+
+/* Missed objects add up and errors are squared, so the model is wrong here until it has seen plans;
+ * it is asked for others than it has seen. */
+static void test_model_learns_from_plans(void **state)
+{
+    world w = make_world(state);
+    pq_meter *m = make_meter(&w);
+    pq_model model;
+    pq_scores *s = swept(&w, m, &model);
+    double held = -1;
+    assert_ok(w.env->ctx, pq_model_learn(w.env->ctx, &model, s, m, &held));
+    assert_true(held == 0); /* two plans teach nothing */
+    pq_meter *other;
+    const double damage = model.damage[3];
+    strcat(w.journal, "2");
+    other = make_meter(&w);
+    const double before = mean_error(&w, other, &model);
+    assert_true(model.damage[3] == damage);
+    for (unsigned mask = 3; mask < 1u << N_OPS; mask += 11) {
+        uint8_t label[N_OPS];
+        pq_measured d;
+        for (int k = 0; k < N_OPS; k++) label[k] = mask >> k & 1 ? PQ_LABEL_INT8 : PQ_LABEL_FULL;
+        assert_ok(w.env->ctx, pq_meter_measure(w.env->ctx, &d, m, label, INFINITY));
+    }
+    assert_ok(w.env->ctx, pq_model_learn(w.env->ctx, &model, s, m, &held));
+    const double after = mean_error(&w, other, &model);
+    assert_true(held > 0 && held < 0.06);
+    assert_true(after < before / 2);
+    pq_meter_free(other);
     pq_model_clear(&model);
     pq_scores_free(s);
     pq_meter_free(m);
@@ -423,15 +509,29 @@ static void test_deadline_ends_in_time(void **state)
     pq_scores *s;
     pq_model model;
     pq_choice c;
-    assert_ok(w.env->ctx, pq_sweep(w.env->ctx, &s, m, PQ_SWEEP_SCREEN));
+    assert_ok(w.env->ctx, pq_sweep_for(w.env->ctx, &s, m, 0.01, 0.5));
     assert_ok(w.env->ctx, pq_model_make(w.env->ctx, &model, s, NULL, 0));
     pq_meter_free(m);
     w.deadline = 1e-9; /* long past */
     m = make_meter(&w);
     assert_true(pq_meter_late(m));
-    assert_ok(w.env->ctx, pq_select_by_drop(w.env->ctx, &c, m, w.g, s, &model, 0.001));
+    assert_ok(w.env->ctx, pq_select_by_drop(w.env->ctx, &c, m, w.g, s, &model, 0.01));
     assert_true(c.within);
-    assert_true(c.measured.drop <= 0.001);
+    assert_true(c.measured.drop <= 0.01);
+    assert_true(c.n_kept < N_OPS); /* what screening found worst is enough */
+    pq_choice_clear(&c);
+    pq_model_clear(&model);
+    pq_scores_free(s);
+
+    w.ranges->range[1].amax = 2; /* nothing is known of these scales, and there is no time */
+    pq_meter_free(m);
+    m = make_meter(&w);
+    assert_ok(w.env->ctx, pq_sweep_for(w.env->ctx, &s, m, 0.001, 0.5));
+    assert_false(s->unit[0].screened);
+    assert_true(s->unit[0].error > 0);
+    assert_ok(w.env->ctx, pq_model_make(w.env->ctx, &model, s, NULL, 0));
+    assert_ok(w.env->ctx, pq_select_by_drop(w.env->ctx, &c, m, w.g, s, &model, 0.001));
+    assert_true(c.within && c.measured.drop <= 0.001);
     pq_choice_clear(&c);
     pq_model_clear(&model);
     pq_scores_free(s);
@@ -546,6 +646,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_scores_are_shapley_values, test_setup, test_teardown),
         cmocka_unit_test_setup_teardown(test_screening_ranks_units, test_setup, test_teardown),
         cmocka_unit_test_setup_teardown(test_selection_keeps_what_hurts, test_setup, test_teardown),
+        cmocka_unit_test_setup_teardown(test_screening_for_a_budget, test_setup, test_teardown),
+        cmocka_unit_test_setup_teardown(test_model_learns_from_plans, test_setup, test_teardown),
         cmocka_unit_test_setup_teardown(test_front_is_measured, test_setup, test_teardown),
         cmocka_unit_test_setup_teardown(test_latency_budget, test_setup, test_teardown),
         cmocka_unit_test_setup_teardown(test_hopeless_plans_stop_early, test_setup, test_teardown),

@@ -228,7 +228,7 @@ static void assert_same(const pq_scores *a, const pq_scores *b)
         assert_true(x->ap_quantized == y->ap_quantized && x->ap_reverted == y->ap_reverted);
         assert_true(x->damage == y->damage && x->low == y->low && x->high == y->high);
     }
-    assert_true(a->error_int8 == b->error_int8 && a->int8.drop == b->int8.drop);
+    assert_true(a->error_far == b->error_far && a->int8.drop == b->int8.drop);
 }
 
 /* Scores and journal of a crew against those of one. */

@@ -47,10 +47,10 @@ static void test_union(void **state)
     add(f, "c1", "01", 0.5, 7); /* the same, slower */
     add(f, "c1", "10", 0.25, 1);
     add(f, "c2", "01", 0.125, 1); /* another context: another measurement */
-    fputs("{\"context\":\"c1\",\"labels\":\"01\",\"error\":0.5}\n", f);
+    fputs("{\"context\":\"c1\",\"labels\":\"01\",\"error\":0.5,\"images\":32}\n", f);
     fclose(f);
     f = create(e, "b");
-    fputs("{\"context\":\"c1\",\"labels\":\"01\",\"error\":0.5}\n", f);
+    fputs("{\"context\":\"c1\",\"labels\":\"01\",\"error\":0.5,\"images\":32}\n", f);
     add(f, "c1", "11", 0.0625, 1);
     fclose(f);
     merge(e, &n, PQ_OK, NULL);
@@ -69,16 +69,17 @@ static void test_hostile_lines(void **state)
     static const char zero[] = "a\0b\n";
     pq_merged n;
     FILE *f = create(e, "a");
-    fputs("\n[]\n{}\n{\"context\":1,\"labels\":\"01\",\"error\":1}\n"
+    fputs("\n[]\n{}\n{\"context\":1,\"labels\":\"01\",\"error\":1,\"images\":32}\n"
           "{\"context\":\"c\",\"labels\":\"01\"}\n"
-          "{\"context\":\"c\",\"labels\":\"01\",\"error\":\"high\"}\n"
+          "{\"context\":\"c\",\"labels\":\"01\",\"error\":\"high\",\"images\":32}\n"
           "{\"context\":\"c\",\"labels\":\"01\",\"AP\":0.5,\"images\":-1,\"whole\":true}\nnull\n",
           f);
     fwrite(zero, 1, sizeof zero - 1, f);
     for (int i = 0; i < 5000; i++) fputc('[', f);
     fputc('\n', f);
     add(f, "c", "01", 0.5, 1);
-    fputs("{\"context\":\"c\",\"labels\":\"11\",\"error\":0.5}", f); /* no end of line: torn */
+    fputs("{\"context\":\"c\",\"labels\":\"11\",\"error\":0.5,\"images\":32}",
+          f); /* no end of line: torn */
     fclose(f);
     fclose(create(e, "b"));
     merge(e, &n, PQ_OK, NULL);

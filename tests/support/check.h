@@ -7,6 +7,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include <math.h>
+
 #include <cmocka.h>
 
 #include <pquant/base.h>
@@ -17,6 +19,12 @@
         if (check_st != PQ_OK)                                                                     \
             fail_msg("%s: %s: %s", #expr, pq_status_name(check_st), pq_ctx_error(ctx));            \
     } while (0)
+
+/** The larger difference; what is no number is beyond every bound (fmax would pass over it). */
+static inline double pq_check_worse(double worst, double difference)
+{
+    return isfinite(difference) ? fmax(worst, difference) : INFINITY;
+}
 
 /** The call must fail so, and its message hold the text. */
 #define PQ_CHECK_FAILS(ctx, expr, status, text)                                                    \

@@ -126,7 +126,7 @@ double pq_small_difference(pq_small *s, const pq_graph *before)
         assert_true(pq_shape_equal(&a[i].shape, &b[i].shape));
         const pq_compare c = pq_compare_f32(pq_tensor_data(&a[i]), pq_tensor_data(&b[i]),
                                             (size_t)pq_shape_count(&a[i].shape));
-        worst = fmax(worst, c.max_abs);
+        worst = pq_check_worse(worst, c.max_abs);
         pq_tensor_clear(&a[i]);
         pq_tensor_clear(&b[i]);
     }

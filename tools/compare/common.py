@@ -103,11 +103,11 @@ def write_plan(out, path, keep):
     return path
 
 
-def measured(place, model, out, keep):
+def measured(place, model, out, keep, *words):
     """A plan by the operators it keeps: AP, its drop, and its time over full precision's, which
     took turns with it."""
     path = write_plan(out, pathlib.Path(out) / 'asked.json', keep)
-    result, _ = run(place, model, out, '--plan', path)
+    result, _ = run(place, model, out, '--plan', path, *words)
     r = row(result, 'partial')
     return ap_of(r), r['drop'], 1 / r['speedup'], row(result, 'fp32')['ms']
 

@@ -8,7 +8,10 @@ Each way gives plans with ever more operators in full precision: ours are the po
 "random" keeps any. Each plan is measured by `run --plan`: the same scales, corrections and
 images, timed in turn with full precision. For each plan of another way, the best of ours that is
 at most 1 % slower may lose at most --noise AP against it. Writes fronts.svg and fronts.json; exit
-1 where ours is worse, or where a predicted time or AP of ours is off by more than 5 % or 0.004."""
+1 where ours is worse, or where a predicted time or AP of ours is off by more than 5 % or 0.004.
+
+Times want a quiet machine, AP does not: `--prepare` measures AP alone into --work, on any, and what
+follows finds it there."""
 import json
 import random
 import sys
@@ -37,11 +40,18 @@ def check_predictions(result):
 
 def main():
     p = common.arguments(__doc__.split('\n', maxsplit=1)[0], model='yolox_nano.onnx', preset=None,
-                         noise=0.004, seed=1)
+                         noise=0.004, seed=1, threads=1)
+    p.add_argument('--prepare', action='store_true', help='only what is measured of AP')
     o = p.parse_args()
     place = common.Place(o, 'fronts')
     model, out = place.model(o.model), place.work / 'run'
-    result, _ = common.run(place, model, out, '--every', '--pareto')
+    ranges = place.work / 'ranges.json'
+    if not ranges.exists():
+        common.pquant(place, 'calibrate', model, *place.calib(), '-o', ranges, '-q')
+    words = ['--ranges', ranges, '--threads', o.threads, '--runs', 30]
+    if o.prepare:
+        (out / 'latency.jsonl').unlink(missing_ok=True)
+    result, _ = common.run(place, model, out, '--every', '--pareto', *words)
     bad = check_predictions(result)
     operators = result['operators']
     names = [q['name'] for q in operators]
@@ -53,9 +63,12 @@ def main():
     wanted += [(way, set(ranked[:n])) for way, ranked in order.items() for n in counts]
     wanted = [('all-INT8', set()), *wanted]
     if o.preset:
-        given, _ = common.run(place, model, out, '--preset', o.preset)
+        given, _ = common.run(place, model, out, '--preset', o.preset, *words)
         wanted.append(('preset', set(common.kept(given))))
-    found = [(way, common.measured(place, model, out, keep)) for way, keep in wanted]
+    found = [(way, common.measured(place, model, out, keep, *words)) for way, keep in wanted]
+    if o.prepare:
+        (out / 'latency.jsonl').unlink(missing_ok=True)
+        return 0
     full_ms = sorted(f[3] for _, f in found)[len(found) // 2]
     full = common.ap_of(common.row(result, 'fp32'))
     points = {}

@@ -208,6 +208,7 @@ static __device__ __forceinline__ void store8(const pq_cu_dest *dest, int n_dest
         for (int i = 0; i < 8; i++) {
             t[i] = d.round16 ? __half2float(__float2half_rn(y[i])) : y[i];
             if (d.pre.scale != 0) t[i] = pass(d, t[i]);
+            if (i >= left) t[i] = 0; /* padding, which conv_mma takes to be finite */
         }
         int64_t to = m;
         if (d.up > 1) {
@@ -222,48 +223,61 @@ static __device__ __forceinline__ void store8(const pq_cu_dest *dest, int n_dest
     }
 }
 
-/* Could an error of a few units in the last place of activations up to `most` put one of the eight
- * into another level? They are then computed again, exactly: one in some thousands. */
-static __device__ __forceinline__ bool near_tie(const pq_cu_conv &p, int c, const float y[8],
-                                                float most)
+/* Which of the eight could an error of a few units in the last place, of activations up to `most`,
+ * put into another level? One in some thousands; bit i for element i. */
+static __device__ __forceinline__ unsigned near_ties(const pq_cu_conv &p, int c, const float y[8],
+                                                     float most)
 {
-    bool near = false;
+    unsigned near = 0;
 #pragma unroll 1
     for (int k = 0; k < p.n_dest; k++) {
         if (c < p.dest[k].first || c >= p.dest[k].last) continue;
         const float inv = p.dest[k].inv, bound = 0.5f - (most * inv * 4e-6f + 2e-5f);
 #pragma unroll
-        for (int i = 0; i < 8; i++) near = near || !(fabsf(y[i] * inv - rintf(y[i] * inv)) < bound);
+        for (int i = 0; i < 8; i++)
+            if (!(fabsf(y[i] * inv - rintf(y[i] * inv)) < bound)) near |= 1u << i;
     }
     return near;
+}
+
+/* Sum and residual of one element, exactly. Blocks wait for their slowest warp, and a layer for its
+ * slowest block: so for the element that needs it alone. */
+static __device__ __noinline__ float finish_one(const pq_cu_conv &p, float x, float r)
+{
+    const float y = activate_as(p.act, x, true);
+    if (!p.residual) return y;
+    const float f = p.residual_form.scale;
+    return activate_as(p.sum_act, f != 0 ? fmaf(r, f, y) : y + r, true);
 }
 
 /* Activation, residual, activation of the sum, and out: ref's order. */
 static __device__ __forceinline__ void finish8(const pq_cu_conv &p, int m, int c, int n,
                                                const float x[8])
 {
-    float y[8], most = 0;
-    bool exact = p.exact && !p.guarded;
-#pragma unroll 1
-    for (;;) {
+    const bool exact = p.exact && !p.guarded;
+    float y[8], r[8], most = 0;
 #pragma unroll
-        for (int i = 0; i < 8; i++) y[i] = x[i];
-        activate8(p.act, exact, y);
+    for (int i = 0; i < 8; i++) {
+        y[i] = x[i];
+        r[i] = 0;
+    }
+    activate8(p.act, exact, y);
 #pragma unroll
-        for (int i = 0; i < 8; i++) most = fmaxf(most, fabsf(y[i]));
-        if (p.residual) {
-            const pq_cu_form &f = p.residual_form;
-            const pq_cu_form levels = {f.dtype, f.scale != 0 ? 1.0f : 0.0f, f.zp};
-            float r[8];
-            load_some(levels, p.residual, (int64_t)m * p.residual_pitch + c, n, p.residual_vector,
-                      r);
+    for (int i = 0; i < 8; i++) most = fmaxf(most, fabsf(y[i]));
+    if (p.residual) {
+        const pq_cu_form &f = p.residual_form;
+        const pq_cu_form levels = {f.dtype, f.scale != 0 ? 1.0f : 0.0f, f.zp};
+        load_some(levels, p.residual, (int64_t)m * p.residual_pitch + c, n, p.residual_vector, r);
 #pragma unroll
-            for (int i = 0; i < 8; i++) /* one rounding for scale and sum */
-                y[i] = f.scale != 0 ? fmaf(r[i], f.scale, y[i]) : y[i] + r[i];
-            activate8(p.sum_act, exact, y);
-        }
-        if (exact == p.exact || !near_tie(p, c, y, most)) break;
-        exact = true;
+        for (int i = 0; i < 8; i++) /* one rounding for scale and sum */
+            y[i] = f.scale != 0 ? fmaf(r[i], f.scale, y[i]) : y[i] + r[i];
+        activate8(p.sum_act, exact, y);
+    }
+    if (p.guarded) {
+        const unsigned near = near_ties(p, c, y, most);
+#pragma unroll
+        for (int i = 0; i < 8; i++)
+            if (near >> i & 1) y[i] = finish_one(p, x[i], r[i]);
     }
     store8(p.dest, p.n_dest, p.out, m, c, n, y);
 }

@@ -26,13 +26,14 @@ static void count(tally *t, const pq_tensor *x, const pq_tensor *y, uint64_t see
     const size_t n = (size_t)pq_shape_count(&x->shape);
     double top = 1e-6, worst = 0;
     for (size_t i = 0; i < n; i++) {
-        const double d = fabs((double)p[i] - (double)q[i]);
-        top = fmax(top, fabs((double)p[i]));
-        worst = d <= worst ? worst : d; /* a NaN becomes the worst */
-        t->unequal += !(p[i] == q[i]);
+        const bool equal = p[i] == q[i] || (isnan(p[i]) && isnan(q[i]));
+        const double d = equal ? 0 : fabs((double)p[i] - (double)q[i]);
+        if (isfinite(p[i])) top = fmax(top, fabs((double)p[i]));
+        worst = pq_check_worse(worst, d);
+        t->unequal += !equal;
     }
     t->elements += n;
-    if (!(worst / top <= t->worst)) {
+    if (worst / top > t->worst) {
         t->worst = worst / top;
         t->seed = seed;
     }
