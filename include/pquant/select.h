@@ -26,11 +26,10 @@ typedef struct pq_choice {
 /**
  * Damage and time of every unit, as pq_problem takes them: labels as pq_latency has them.
  *
- * Damage of INT8 is kappa (error^2 + a tenth of the mean error^2) (pq_score), kappa such that all
- * of them add up to the drop of the far end (or, where that is less, to its uncertainty); for units
- * whose AP was measured the mean of that and of the measured damage, each weighed by one over its
- * variance; for those aside what they lose alone. Damage is never below 0. Where INT8 seems slower
- * than full precision by less than the model's error can tell, it counts as barely faster.
+ * Damage of INT8 is kappa error^2 (pq_score), kappa such that all of them add up to the drop of the
+ * far end (or, where that is less, to its uncertainty); for units whose AP was measured the mean of
+ * that and of the measured damage, each weighed by one over its variance; for those aside what they
+ * lose alone. Damage is never below 0.
  */
 typedef struct pq_model {
     pq_problem problem;
@@ -48,9 +47,9 @@ PQ_API PQ_MUST_USE pq_status pq_model_make(pq_ctx *ctx, pq_model *out, const pq_
                                            const pq_latency *latency, double half_drop);
 PQ_API void pq_model_clear(pq_model *m);
 /**
- * Let everything that was measured on whole plans of full precision and INT8 say what the units
- * lose: ridge regression of the drops towards the damages that the model has; how far it may go
- * from them is chosen by five-fold cross-validation. What pq_select_by_drop tried is told to
+ * Let what was last measured on whole plans of full precision and INT8 (200 at most) say what the
+ * units lose: ridge regression of the drops towards the damages that the model has; how far it may
+ * go from them is chosen by five-fold cross-validation. What pq_select_by_drop tried is told to
  * pq_measure_front this way.
  * @param error NULL, or the mean |predicted - measured drop| of plans held out, 0 where there are
  * too few (below 10; the model stays as it is). Errors: NOMEM.
@@ -62,13 +61,13 @@ PQ_API void pq_model_label(const pq_model *m, const pq_units *u, const uint8_t *
 
 /**
  * The fastest plan by the model whose drop, measured on all images, is at most max_drop: the far
- * end where it holds; units taken out of it one by one where few should be enough; else the fastest
- * that is predicted to hold, measured, learned from (pq_model_learn) and predicted anew. Then each
- * unit that was kept, the least damage for its time first, is quantized again where the budget
- * still holds without it. A plan is refused after a part of the images where it is certain to fail,
- * and accepted on all of them only. Past the meter's deadline the best plan so far stands; where
- * none held yet, the one predicted to hold is tried, then one predicted to lose half, then full
- * precision.
+ * end where it holds; else units taken out of it one by one where that was measured to help; else
+ * points of the front of the model, from the one predicted to hold, in steps that double and then
+ * halve. Then each unit that was kept, the least damage for its time first, is quantized again
+ * where the budget still holds without it. A plan is refused after a part of the images where it is
+ * certain to fail, and accepted on all of them only. Past the meter's deadline the best plan so far
+ * stands; where none held yet, the one predicted to hold is tried, then one predicted to lose half
+ * as much, then full precision.
  * @param max_drop AP, 0 .. 1.
  * Memory: clear with pq_choice_clear. Errors: as pq_meter_measure.
  */

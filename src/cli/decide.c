@@ -183,18 +183,24 @@ static pq_status measure_half(cli_work *w, cli_decision *d)
     return st;
 }
 
+/* In turn with full precision, so that a machine that has become slower since is seen. */
 static pq_status time_front(cli_work *w, cli_decision *d)
 {
     pq_plan **plan = NULL;
+    uint8_t *full = NULL;
     pq_status st;
-    PQ_TRY(pq_alloc(w->ctx, &d->front_ms, d->n_front, sizeof *d->front_ms));
-    PQ_TRY(pq_alloc(w->ctx, &plan, d->n_front, sizeof *plan));
+    PQ_TRY(pq_alloc(w->ctx, &d->front_ms, d->n_front + 1, sizeof *d->front_ms));
+    PQ_TRY(pq_alloc(w->ctx, &plan, d->n_front + 1, sizeof *plan));
+    PQ_TRY(pq_alloc(w->ctx, &full, d->choice.n, 1));
     for (size_t i = 0; i < d->n_front; i++)
         PQ_TRY(pq_meter_plan(w->ctx, &plan[i], w->meter, d->front[i].label));
-    if (d->n_front) st = cli_latency(w, (const pq_plan *const *)plan, d->n_front, 30, d->front_ms);
+    PQ_TRY(pq_meter_plan(w->ctx, &plan[d->n_front], w->meter, full));
+    PQ_TRY(cli_latency(w, (const pq_plan *const *)plan, d->n_front + 1, 30, d->front_ms));
+    d->front_full_ms = d->front_ms[d->n_front];
 out:
-    for (size_t i = 0; plan && i < d->n_front; i++) pq_plan_free(plan[i]);
+    for (size_t i = 0; plan && i <= d->n_front; i++) pq_plan_free(plan[i]);
     pq_free(plan);
+    pq_free(full);
     return st;
 }
 

@@ -128,6 +128,8 @@ static bool add_front(cJSON *to, const cli_decision *d)
         bool ok = add_drop(x, &c->measured) && cli_add_number(x, "ms", d->front_ms[i]) &&
                   cli_add_number(x, "predicted_drop", c->predicted) &&
                   cli_add_number(x, "predicted_ms", c->ms) &&
+                  cli_add_number(x, "full_ms", d->front_full_ms) &&
+                  cli_add_number(x, "predicted_full_ms", d->latency->fit.full_ms) &&
                   cli_add_number(x, "kept", (double)c->n_kept) &&
                   (bits = cJSON_malloc(c->n + 1)) != NULL;
         for (size_t k = 0; ok && k < c->n; k++) bits[k] = "0h1"[c->label[k]];

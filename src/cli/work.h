@@ -61,6 +61,7 @@ typedef struct cli_decision {
     pq_model model;
     pq_choice *front; /* [n_front], fastest first */
     double *front_ms;
+    double front_full_ms; /* full precision, in turn with the front */
     size_t n_front;
     pq_measured half; /* all in half precision; n_images 0: not measured */
 } cli_decision;

@@ -10,10 +10,10 @@
 /* AP of a plan differs from the sum of its parts by about as much on a hundred images. */
 static const double noise = 0.003;
 
-enum { FEWEST = 10 };
+enum { FEWEST = 10, MOST = 200 };
 
 typedef struct lesson {
-    size_t n, p;
+    size_t n, p, first; /* of what the meter knows */
     double *x, *y, *sd, *prior, *spread, *held, *theta;
     int *fold;
     uint8_t *label;
@@ -38,6 +38,8 @@ static pq_status make_room(pq_ctx *ctx, lesson *l, const pq_meter *meter, const 
     pq_status st;
     PQ_TRY(pq_alloc(ctx, &l->label, u->n_ops, 1));
     while (pq_meter_known(meter, l->n, l->label, &d)) l->n++;
+    if (l->n > MOST) l->first = l->n - MOST;
+    l->n -= l->first;
     l->p = u->n;
     PQ_TRY(pq_alloc(ctx, &l->x, l->n * l->p, sizeof *l->x));
     PQ_TRY(pq_alloc(ctx, &l->y, l->n, sizeof *l->y));
@@ -51,15 +53,16 @@ out:
     return st;
 }
 
-/* Plans of full precision and INT8 alone; what loses so much that it has collapsed teaches nothing
- * of sums. */
+/* The last of the plans of full precision and INT8 alone, which are nearest to where the search is:
+ * the fit takes the square of their number. What loses so much that it has collapsed teaches
+ * nothing of sums. */
 static void fill(lesson *l, const pq_model *m, const pq_scores *s, const pq_meter *meter)
 {
     const size_t labels = (size_t)m->problem.n_labels;
     const double most = fmax(0.05, 2 * s->far.drop);
     pq_measured d;
     size_t n = 0;
-    for (size_t i = 0; i < l->n && pq_meter_known(meter, i, l->label, &d); i++) {
+    for (size_t i = l->first; n < l->n && pq_meter_known(meter, i, l->label, &d); i++) {
         double *row = l->x + n * l->p;
         bool half = false;
         for (size_t k = 0; k < s->units.n_ops; k++) {

@@ -2,43 +2,27 @@
 #include <pquant/select.h>
 
 #include <math.h>
-#include <string.h>
 
 #include "base/mem.h"
 
 /* A standard deviation behind a 95 % interval. */
 static double deviation(double low, double high) { return (high - low) / 3.92; }
 
-/* What counts for every unit beside its own square: a tenth of the mean one. AP moves with any
- * change at all. */
-static double find_floor(const pq_scores *s)
-{
-    double sum = 0;
-    size_t n = 0;
-    for (size_t u = 0; u < s->units.n; u++) {
-        if (s->aside[u] || s->units.fixed[u]) continue;
-        sum += s->unit[u].error * s->unit[u].error;
-        n++;
-    }
-    return n ? 0.1 * sum / (double)n : 0;
-}
-
 static double find_kappa(const pq_scores *s)
 {
-    const double floor = find_floor(s);
     double sum = 0;
     for (size_t u = 0; u < s->units.n; u++)
-        if (!s->aside[u] && !s->units.fixed[u]) sum += s->unit[u].error * s->unit[u].error + floor;
+        if (!s->aside[u]) sum += s->unit[u].error * s->unit[u].error;
     const double drop = fmax(s->far.drop, (s->far.high - s->far.low) / 2);
     return sum > 0 ? drop / sum : 0;
 }
 
 /* What was measured is noisy, what was screened is of other units: each counts by what is known of
  * its error. A screened damage is taken to be right within half of itself. */
-static double estimate(const pq_score *x, double kappa, double floor)
+static double estimate(const pq_score *x, double kappa)
 {
     if (x->aside) return x->damage;
-    const double prior = kappa * (x->error * x->error + floor), sd_prior = 0.5 * prior + 5e-4;
+    const double prior = kappa * x->error * x->error, sd_prior = 0.5 * prior + 5e-4;
     if (!x->measured) return prior;
     if (!x->screened) return fmax(0, x->damage);
     const double sd = fmax(deviation(x->low, x->high), 1e-4);
@@ -49,25 +33,10 @@ static double estimate(const pq_score *x, double kappa, double floor)
 static void fill_damage(pq_model *m, const pq_scores *s, double half_drop)
 {
     const int n = m->problem.n_labels;
-    const double floor = find_floor(s);
     for (size_t u = 0; u < s->units.n; u++) {
         double *d = m->damage + u * (size_t)n;
-        d[n - 1] = estimate(&s->unit[u], m->kappa, floor);
+        d[n - 1] = estimate(&s->unit[u], m->kappa);
         if (n == PQ_LABELS) d[PQ_LABEL_HALF] = fmax(0, half_drop) / (double)s->units.n;
-    }
-}
-
-/* The time of one unit is known far worse than that of a plan. Where INT8 seems slower by less than
- * that, it is taken to be faster by next to nothing: else a plan would keep what chance says. */
-static void doubt_times(double *ms, const pq_latency *l)
-{
-    const double unknown = 0.05, error = l->fit.error > 0 ? l->fit.error : unknown;
-    const size_t n = (size_t)l->n_labels;
-    const double doubt = 2 * error * l->fit.int8_ms / sqrt((double)l->n_units),
-                 least = 1e-3 * l->fit.int8_ms / (double)l->n_units;
-    for (size_t u = 0; u < l->n_units; u++) {
-        const double full = ms[u * n], int8 = ms[(u + 1) * n - 1];
-        if (int8 > full - least && int8 < full + doubt) ms[(u + 1) * n - 1] = full - least;
     }
 }
 
@@ -89,10 +58,6 @@ pq_status pq_model_make(pq_ctx *ctx, pq_model *out, const pq_scores *s, const pq
     m.problem.damage = m.damage;
     if (latency) {
         PQ_TRY(pq_problem_set_times(ctx, &m.problem, &m.boundary, latency));
-        PQ_TRY(pq_alloc(ctx, &m.ms, n_units * n_labels, sizeof *m.ms));
-        memcpy(m.ms, latency->ms, n_units * n_labels * sizeof *m.ms);
-        doubt_times(m.ms, latency);
-        m.problem.ms = m.ms;
     } else {
         PQ_TRY(pq_alloc(ctx, &m.ms, n_units * n_labels, sizeof *m.ms));
         for (size_t u = 0; u < n_units; u++) m.ms[u * n_labels] = s->unit[u].mac_share;

@@ -250,7 +250,7 @@ static void set_far(search *s)
  */
 static pq_status ascend(pq_ctx *ctx, search *s, double ms)
 {
-    enum { MOST_TRIED = 48, MOST_FAILED = 24 };
+    enum { MOST_TRIED = 48, MOST_FAILED = 12 };
     const pq_problem *p = &s->model->problem;
     change *list = NULL;
     double drop = s->s->far.drop;
@@ -287,67 +287,6 @@ out:
     return st;
 }
 
-/* Does the model say that a few units more than those aside are enough? Then they are found from
- * the far end; a loss that is spread evenly is met on the front. */
-static bool is_near(const search *s, const pq_front *f)
-{
-    enum { FEW = 8 };
-    const pq_problem *p = &s->model->problem;
-    const uint8_t *x = f->at[point_within(f, s->max_drop)].x;
-    size_t n = 0;
-    for (size_t u = 0; u < p->n_units; u++)
-        n += x[u] != p->n_labels - 1 && !s->s->units.fixed[u] && !s->s->aside[u];
-    return n <= FEW;
-}
-
-static pq_status own_damage(pq_ctx *ctx, pq_model *own, const pq_model *m)
-{
-    const size_t n = m->problem.n_units * (size_t)m->problem.n_labels;
-    *own = *m;
-    const pq_status st = pq_alloc(ctx, &own->damage, n, sizeof *own->damage);
-    if (st != PQ_OK) return st;
-    own->problem.damage = own->damage;
-    return PQ_OK;
-}
-
-/* Predict the fastest plan that holds, measure it, learn from that and from all that was measured
- * before, predict again. A plan that is named again though it failed lowers what is asked of the
- * prediction. */
-static pq_status predict_and_learn(pq_ctx *ctx, search *s)
-{
-    enum { MOST_TRIED = 16 };
-    const pq_problem *p = &s->model->problem;
-    const size_t n_damage = p->n_units * (size_t)p->n_labels;
-    pq_model own = {.damage = NULL};
-    pq_front f = {.at = NULL};
-    uint8_t *last = NULL;
-    double asked = s->max_drop;
-    pq_status st;
-    PQ_TRY(own_damage(ctx, &own, s->model));
-    PQ_TRY(pq_alloc(ctx, &last, p->n_units, 1));
-    for (int i = 0; i < MOST_TRIED && (i == 0 || !pq_meter_late(s->m)); i++) {
-        bool held = false;
-        memcpy(own.damage, s->model->damage, n_damage * sizeof *own.damage);
-        PQ_TRY(pq_model_learn(ctx, &own, s->s, s->m, NULL));
-        pq_front_clear(&f);
-        PQ_TRY(pq_problem_front(ctx, &f, &own.problem));
-        const struct pq_front_point *q = &f.at[point_within(&f, asked)];
-        if (s->found && q->ms >= 0.995 * pq_problem_ms(p, s->best)) break;
-        if (i > 0 && memcmp(q->x, last, p->n_units) == 0) {
-            asked = asked > 0 ? asked / 2 - 1e-4 : 2 * asked;
-            continue;
-        }
-        memcpy(last, q->x, p->n_units);
-        memcpy(s->x, q->x, p->n_units);
-        PQ_TRY(try_x(ctx, s, &held));
-    }
-out:
-    pq_front_clear(&f);
-    pq_free(own.damage);
-    pq_free(last);
-    return st;
-}
-
 /* All in INT8 but what is aside. */
 static pq_status try_far(pq_ctx *ctx, search *s, bool *held)
 {
@@ -358,13 +297,13 @@ static pq_status try_far(pq_ctx *ctx, search *s, bool *held)
 }
 
 /* Where a plan near the far end holds, the model may know a faster one: one with operators that are
- * faster in full precision. */
+ * faster in full precision. Less than its own error is no reason to keep any. */
 static pq_status try_faster(pq_ctx *ctx, search *s, const pq_front *f)
 {
     const pq_problem *p = &s->model->problem;
     const size_t at = point_within(f, fmax(s->max_drop, pq_problem_damage(p, s->best)));
     bool held;
-    if (f->at[at].ms >= 0.998 * pq_problem_ms(p, s->best)) return PQ_OK;
+    if (f->at[at].ms >= 0.97 * pq_problem_ms(p, s->best)) return PQ_OK;
     return try_point(ctx, s, f, at, &held);
 }
 
@@ -393,18 +332,16 @@ pq_status pq_select_by_drop(pq_ctx *ctx, pq_choice *out, pq_meter *m, const pq_g
     PQ_TRY(init_search(ctx, &s, scores->units.n_ops));
     PQ_TRY(pq_problem_front(ctx, &f, &model->problem));
     PQ_TRY(try_far(ctx, &s, &held));
-    if (!held && is_near(&s, &f)) PQ_TRY(ascend(ctx, &s, f.at[point_within(&f, max_drop)].ms));
+    if (!held) PQ_TRY(ascend(ctx, &s, f.at[point_within(&f, max_drop)].ms));
     if (s.found) {
         PQ_TRY(try_faster(ctx, &s, &f));
     } else {
-        PQ_TRY(predict_and_learn(ctx, &s));
-        if (!s.found) PQ_TRY(search_front(ctx, &s, &f));
-        if (scores->far.drop > max_drop)
-            PQ_TRY(ascend(ctx, &s, s.found ? pq_problem_ms(&model->problem, s.best) : INFINITY));
+        PQ_TRY(search_front(ctx, &s, &f));
+        PQ_TRY(ascend(ctx, &s, s.found ? pq_problem_ms(&model->problem, s.best) : INFINITY));
     }
     if (s.found) {
         PQ_TRY(give_back(ctx, &s));
-    } else { /* full precision, whose drop is none */
+    } else { /* the deadline came first: full precision, whose drop is none */
         s.measured = scores->base;
     }
     PQ_TRY(pq_progress(ctx, "select", s.n_tried, s.n_tried));
