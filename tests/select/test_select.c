@@ -385,7 +385,8 @@ static void test_model_learns_from_plans(void **state)
     pq_meter *other;
     for (int u = 0; u < N_OPS; u++) model.damage[2 * u + 1] *= 2;
     const double damage = model.damage[3];
-    strcat(w.journal, "2");
+    const size_t n = strlen(w.journal);
+    snprintf(w.journal + n, sizeof w.journal - n, "2");
     other = make_meter(&w);
     const double before = mean_error(&w, other, &model);
     assert_true(model.damage[3] == damage);
