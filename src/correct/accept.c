@@ -55,6 +55,11 @@ out:
     return st;
 }
 
+static pq_stage stage_now(const pq_correct_work *w)
+{
+    return w->c->n_equal ? PQ_STAGE_EQUALIZED : PQ_STAGE_PLAIN;
+}
+
 pq_status pq_correct_calibrate(pq_correct_work *w)
 {
     static const pq_calibrator each[] = {PQ_CALIB_AUTO, PQ_CALIB_MSE, PQ_CALIB_MAX,
@@ -71,7 +76,7 @@ pq_status pq_correct_calibrate(pq_correct_work *w)
     for (size_t i = 0; i < EACH; i++) {
         PQ_TRY(judge(w, &error, r[i], w->c));
         if (!(error < least)) continue;
-        least = error;
+        w->c->checked.error[stage_now(w)] = least = error;
         best = i;
     }
     w->ranges = r[best];
@@ -88,10 +93,11 @@ pq_status pq_correct_check_equal(pq_correct_work *w)
     pq_ranges *plain = NULL;
     pq_calibrate_opts o = w->o->calibrate;
     pq_graph *g = NULL;
-    pq_status st;
+    pq_status st = PQ_OK;
     if (!w->apart.n) return PQ_OK;
-    const pq_stage now = w->c->n_equal ? PQ_STAGE_EQUALIZED : PQ_STAGE_PLAIN;
-    PQ_TRY(judge(w, &k->error[now], w->ranges, w->c));
+    const pq_stage now = stage_now(w);
+    if (k->error[now] < 0) /* `auto` has judged the ranges that it chose */
+        PQ_TRY(judge(w, &k->error[now], w->ranges, w->c));
     if (now == PQ_STAGE_PLAIN) goto out;
     o.calibrator = w->ranges->n ? w->ranges->range[0].method : o.calibrator;
     PQ_TRY(pq_correct_copy(w, &g));
@@ -118,7 +124,7 @@ pq_status pq_correct_check_walk(pq_correct_work *w, const pq_range *before)
 {
     pq_corrections *c = w->c;
     pq_checked *k = &c->checked;
-    const double least = c->n_equal ? k->error[PQ_STAGE_EQUALIZED] : k->error[PQ_STAGE_PLAIN];
+    const double least = k->error[stage_now(w)];
     double *encoded = &k->error[PQ_STAGE_ENCODED], *all = &k->error[PQ_STAGE_ALL];
     const size_t n_fixes = c->n_fixes;
     pq_status st = PQ_OK;

@@ -6,8 +6,8 @@
 #include "base/mem.h"
 #include "evaluate/distance.h"
 
-/* The outputs of all batches into `to`, one after the other, or added to *error their distances
- * from the reference; *count is how many there were. */
+/* The outputs of all batches into `to`, one after the other; or, without it, their distances from
+ * the reference added to *error and how many they are to *count. */
 static pq_status run_outputs(pq_ctx *ctx, const pq_judge *j, pq_session *s, float *to,
                              double *error, double *count)
 {
@@ -22,12 +22,14 @@ static pq_status run_outputs(pq_ctx *ctx, const pq_judge *j, pq_session *s, floa
         PQ_TRY(pq_loader_next(ctx, &batch, loader));
         if (!batch.n) break;
         PQ_TRY(pq_run(ctx, s, batch.input, 1, y, s->n_outputs));
+        if (to) {
+            pq_outputs_store(to + at, y, s->n_outputs);
+            at += pq_outputs_floats(s);
+            continue;
+        }
         for (size_t k = 0; k < s->n_outputs; k++) {
             const size_t n = (size_t)pq_shape_count(&y[k].shape);
-            if (to)
-                memcpy(to + at, pq_tensor_data(&y[k]), n * sizeof *to);
-            else
-                *error += pq_outputs_distance(pq_tensor_data(&y[k]), j->reference + at, n);
+            *error += pq_outputs_distance(pq_tensor_data(&y[k]), j->reference + at, n);
             *count += 1;
             at += n;
         }
@@ -38,21 +40,11 @@ out:
     return st;
 }
 
-/* Floats of all outputs of all batches. */
-static size_t output_floats(const pq_judge *j, const pq_session *s)
-{
-    const size_t batch = (size_t)s->input_shape[0].dim[0];
-    size_t n = 0;
-    for (size_t k = 0; k < s->n_outputs; k++) n += (size_t)pq_shape_count(&s->output_shape[k]);
-    return (j->data->n + batch - 1) / batch * n;
-}
-
 pq_status pq_judge_new(pq_ctx *ctx, pq_judge *out, const pq_engine *engine, const pq_graph *g,
                        const pq_dataset *data, const pq_prep *prep, const pq_head *head)
 {
     pq_plan *plan = NULL;
     pq_session *s = NULL;
-    double count = 0;
     pq_status st;
     *out = (pq_judge){.engine = engine, .g = g, .data = data, .prep = prep, .head = head};
     PQ_TRY(pq_plan_float(ctx, &plan, g, PQ_PREC_FP32));
@@ -60,8 +52,10 @@ pq_status pq_judge_new(pq_ctx *ctx, pq_judge *out, const pq_engine *engine, cons
     if (head) {
         PQ_TRY(pq_detect_dataset(ctx, &out->base, s, data, prep, head, "judge"));
     } else {
-        PQ_TRY(pq_alloc(ctx, &out->reference, output_floats(out, s), sizeof *out->reference));
-        st = run_outputs(ctx, out, s, out->reference, NULL, &count);
+        const size_t batch = (size_t)s->input_shape[0].dim[0];
+        PQ_TRY(pq_alloc(ctx, &out->reference, (data->n + batch - 1) / batch * pq_outputs_floats(s),
+                        sizeof *out->reference));
+        st = run_outputs(ctx, out, s, out->reference, NULL, NULL);
     }
 out:
     pq_session_free(s);

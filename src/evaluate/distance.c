@@ -2,6 +2,7 @@
 #include "evaluate/distance.h"
 
 #include <math.h>
+#include <string.h>
 
 #include "base/mem.h"
 
@@ -75,6 +76,22 @@ pq_status pq_detections_distance(pq_ctx *ctx, double *error, double *weight,
     for (; k < n_other; k++) *error += other[k].score * other[k].score;
     pq_free(taken);
     return PQ_OK;
+}
+
+size_t pq_outputs_floats(const pq_session *s)
+{
+    size_t n = 0;
+    for (size_t k = 0; k < s->n_outputs; k++) n += (size_t)pq_shape_count(&s->output_shape[k]);
+    return n;
+}
+
+void pq_outputs_store(float *to, const pq_tensor *y, size_t n_outputs)
+{
+    for (size_t k = 0; k < n_outputs; k++) {
+        const size_t n = (size_t)pq_shape_count(&y[k].shape);
+        memcpy(to, pq_tensor_data(&y[k]), n * sizeof *to);
+        to += n;
+    }
 }
 
 double pq_outputs_distance(const float *y, const float *y0, size_t n)

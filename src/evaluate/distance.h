@@ -2,6 +2,7 @@
 #ifndef PQ_EVALUATE_DISTANCE_H
 #define PQ_EVALUATE_DISTANCE_H
 
+#include <pquant/engine.h>
 #include <pquant/evaluate.h>
 
 /**
@@ -14,6 +15,10 @@ PQ_MUST_USE pq_status pq_detections_distance(pq_ctx *ctx, double *error, double 
                                              const pq_detection *base, size_t n_base,
                                              const pq_detection *other, size_t n_other);
 
+/** Floats of all outputs of one run. */
+size_t pq_outputs_floats(const pq_session *s);
+/** All outputs of a run, one behind the other. */
+void pq_outputs_store(float *to, const pq_tensor *y, size_t n_outputs);
 /** |y - y0|^2 / |y0|^2 of one output, at most 1. What is not a number on one side only (a box that
  *  is not there) counts as all noise. */
 double pq_outputs_distance(const float *y, const float *y0, size_t n);

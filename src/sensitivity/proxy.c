@@ -6,13 +6,6 @@
 #include "base/mem.h"
 #include "evaluate/distance.h"
 
-static size_t output_floats(const pq_session *s)
-{
-    size_t n = 0;
-    for (size_t i = 0; i < s->n_outputs; i++) n += (size_t)pq_shape_count(&s->output_shape[i]);
-    return n;
-}
-
 static pq_status make_references(pq_ctx *ctx, pq_meter *m)
 {
     pq_session *s = NULL;
@@ -22,18 +15,13 @@ static pq_status make_references(pq_ctx *ctx, pq_meter *m)
     PQ_TRY(pq_alloc(ctx, &none, m->n_ops, sizeof *none));
     PQ_TRY(pq_meter_compile(ctx, &s, m, none, false));
     PQ_TRY(pq_session_outputs(ctx, &out, s));
-    const size_t each = output_floats(s), fit = m->cache_bytes / 2 / (each * sizeof(float) + 1);
+    const size_t each = pq_outputs_floats(s), fit = m->cache_bytes / 2 / (each * sizeof(float) + 1);
     m->n_references = fit < 1 ? 1 : fit < m->n_groups ? fit : m->n_groups;
     PQ_TRY(pq_alloc(ctx, &m->reference, m->n_references, each * sizeof(float)));
     for (size_t g = 0; g < m->n_references; g++) {
-        float *to = m->reference + g * each;
         PQ_TRY(pq_progress(ctx, "references", g, m->n_references));
         PQ_TRY(pq_meter_place(ctx, m, s, NULL, g, out));
-        for (size_t i = 0; i < s->n_outputs; i++) {
-            const size_t n = (size_t)pq_shape_count(&s->output_shape[i]);
-            memcpy(to, pq_tensor_data(&out[i]), n * sizeof *to);
-            to += n;
-        }
+        pq_outputs_store(m->reference + g * each, out, s->n_outputs);
     }
     m->cache_bytes -= m->n_references * each * sizeof(float);
     st = pq_progress(ctx, "references", m->n_references, m->n_references);

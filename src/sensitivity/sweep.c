@@ -7,6 +7,8 @@
 #include "sensitivity/crew.h"
 #include "sensitivity/task.h"
 
+static const size_t every_unit = SIZE_MAX;
+
 /* What one variant gave; a screening fills error alone. */
 typedef struct result {
     bool known;
@@ -206,21 +208,33 @@ static pq_status list_units(pq_ctx *ctx, pq_scores *s, const pq_meter *m)
     return st;
 }
 
-static pq_status measure_ends(pq_ctx *ctx, pq_scores *s, pq_meter *m, bool screen)
+/* INT8 for one unit, or, with every_unit, for each that is not set aside. Memory: pq_free. */
+static pq_status label_of(pq_ctx *ctx, uint8_t **out, const pq_scores *s, const pq_meter *m,
+                          size_t unit)
 {
     bool *int8 = NULL;
-    uint8_t *label = NULL;
     pq_status st;
+    PQ_TRY(pq_alloc(ctx, out, m->n_ops, 1));
     PQ_TRY(pq_alloc(ctx, &int8, s->units.n, 1));
-    PQ_TRY(pq_alloc(ctx, &label, m->n_ops, 1));
-    PQ_TRY(pq_meter_measure(ctx, &s->base, m, label, INFINITY));
-    memset(int8, 1, s->units.n);
-    pq_units_label(&s->units, int8, label);
+    for (size_t u = 0; u < s->units.n; u++) int8[u] = unit == every_unit ? !s->aside[u] : u == unit;
+    pq_units_label(&s->units, int8, *out);
+out:
+    pq_free(int8);
+    return st;
+}
+
+static pq_status measure_ends(pq_ctx *ctx, pq_scores *s, pq_meter *m, bool screen)
+{
+    uint8_t *none = NULL, *label = NULL;
+    pq_status st;
+    PQ_TRY(pq_alloc(ctx, &none, m->n_ops, 1));
+    PQ_TRY(pq_meter_measure(ctx, &s->base, m, none, INFINITY));
+    PQ_TRY(label_of(ctx, &label, s, m, every_unit));
     PQ_TRY(pq_meter_measure(ctx, &s->int8, m, label, INFINITY));
     s->far = s->int8;
     if (screen) st = pq_meter_screen(ctx, &s->error_far, m, label);
 out:
-    pq_free(int8);
+    pq_free(none);
     pq_free(label);
     return st;
 }
@@ -303,18 +317,13 @@ out:
 static pq_status judge(pq_ctx *ctx, pq_scores *s, pq_meter *m, size_t unit, double max_drop,
                        pq_measured *d)
 {
-    bool *int8 = NULL;
     uint8_t *label = NULL;
     pq_status st;
-    PQ_TRY(pq_alloc(ctx, &int8, s->units.n, 1));
-    PQ_TRY(pq_alloc(ctx, &label, m->n_ops, 1));
-    int8[unit] = true;
-    pq_units_label(&s->units, int8, label);
+    PQ_TRY(label_of(ctx, &label, s, m, unit));
     PQ_TRY(pq_meter_measure_screened(ctx, d, m, label));
     if (d->drop > max_drop && !(d->low > max_drop))
         st = pq_meter_measure(ctx, d, m, label, max_drop);
 out:
-    pq_free(int8);
     pq_free(label);
     return st;
 }
@@ -354,17 +363,12 @@ out:
 
 static pq_status measure_far(pq_ctx *ctx, pq_scores *s, pq_meter *m)
 {
-    bool *int8 = NULL;
     uint8_t *label = NULL;
     pq_status st;
-    PQ_TRY(pq_alloc(ctx, &int8, s->units.n, 1));
-    PQ_TRY(pq_alloc(ctx, &label, m->n_ops, 1));
-    for (size_t u = 0; u < s->units.n; u++) int8[u] = !s->aside[u];
-    pq_units_label(&s->units, int8, label);
+    PQ_TRY(label_of(ctx, &label, s, m, every_unit));
     PQ_TRY(pq_meter_measure(ctx, &s->far, m, label, INFINITY));
     st = pq_meter_screen(ctx, &s->error_far, m, label);
 out:
-    pq_free(int8);
     pq_free(label);
     return st;
 }

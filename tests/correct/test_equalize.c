@@ -12,14 +12,7 @@
 static pq_value_id conv(pq_small *s, const char *name, pq_value_id x, int64_t in, int64_t out,
                         int64_t kernel, int64_t groups, pq_act act)
 {
-    const pq_small_window w = {.out = out,
-                               .in = in,
-                               .kernel = kernel,
-                               .stride = 1,
-                               .pad = kernel / 2,
-                               .groups = groups,
-                               .bias = true};
-    const pq_value_id y = pq_small_conv(s, name, x, w);
+    const pq_value_id y = pq_small_conv(s, name, x, pq_small_same(in, out, kernel, groups));
     pq_node *n = &s->g->node[s->g->value[y].producer];
     n->attr.act = act;
     if (act == PQ_ACT_LEAKY_RELU) n->attr.alpha = 0.1f;

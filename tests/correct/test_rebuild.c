@@ -122,14 +122,7 @@ static void make(problem *p, int64_t in, int64_t out, int64_t kernel, int64_t gr
     const size_t count = (size_t)(in * SIDE * SIDE);
     memset(p, 0, sizeof *p);
     pq_small_begin(&p->s, shape);
-    const pq_small_window w = {.out = out,
-                               .in = in,
-                               .kernel = kernel,
-                               .stride = 1,
-                               .pad = kernel / 2,
-                               .groups = groups,
-                               .bias = true};
-    const pq_value_id y = pq_small_conv(&p->s, "c", p->s.x, w);
+    const pq_value_id y = pq_small_conv(&p->s, "c", p->s.x, pq_small_same(in, out, kernel, groups));
     pq_small_outputs(&p->s, &y, 1);
     pq_graph_mark_quantizable(p->s.g);
     p->n = &p->s.g->node[p->s.g->value[y].producer];

@@ -28,6 +28,17 @@ typedef struct pq_small_window {
     int64_t out, in, kernel, stride, pad, groups;
     bool bias, transposed;
 } pq_small_window;
+/** One of stride 1 that keeps the size, with a bias. */
+static inline pq_small_window pq_small_same(int64_t in, int64_t out, int64_t kernel, int64_t groups)
+{
+    return (pq_small_window){.out = out,
+                             .in = in,
+                             .kernel = kernel,
+                             .stride = 1,
+                             .pad = kernel / 2,
+                             .groups = groups,
+                             .bias = true};
+}
 pq_value_id pq_small_conv(pq_small *s, const char *name, pq_value_id x, pq_small_window w);
 pq_value_id pq_small_bn(pq_small *s, const char *name, pq_value_id x, int64_t channels);
 /** Declare the outputs and infer shapes. */

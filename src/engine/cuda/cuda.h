@@ -102,7 +102,6 @@ typedef struct cu_session {
     size_t arena_bytes;
     cudaStream_t stream;
     cudaEvent_t begin, end;
-    cudaGraph_t graph;
     cudaGraphExec_t exec;
     double device_ms; /* of the last run */
     bool one_by_one;  /* PQUANT_CUDA_SYNC: no graph, every launch waited for, so that an error names
@@ -207,8 +206,9 @@ const pq_cu_variant *cu_variants(int kind, int *n);
 /** Measures which variant runs each conv_mma node fastest. */
 PQ_MUST_USE pq_status cu_tune(pq_ctx *ctx, cu_session *s, const cu_force *force);
 cudaError_t cu_launch(const cu_session *s, const cu_node *n);
-/** A graph of n's launch, `times` over, each waiting for the one before; the caller destroys it. */
-PQ_MUST_USE pq_status cu_repeated(pq_ctx *ctx, cudaGraphExec_t *out, const cu_session *s,
-                                  const cu_node *n, int times);
+/** A graph of n nodes' launches in order, `times` over, each waiting for the one before, to be run
+ *  any number of times at no cost to the host in between; the caller destroys it. */
+PQ_MUST_USE pq_status cu_capture(pq_ctx *ctx, cudaGraphExec_t *out, const cu_session *s,
+                                 const cu_node *node, size_t n, int times);
 
 #endif

@@ -97,7 +97,6 @@ static void destroy(pq_session *session)
     cu_session *s = (cu_session *)session;
     cudaSetDevice(s->device.id);
     if (s->exec) cudaGraphExecDestroy(s->exec);
-    if (s->graph) cudaGraphDestroy(s->graph);
     if (s->begin) cudaEventDestroy(s->begin);
     if (s->end) cudaEventDestroy(s->end);
     if (s->stream) cudaStreamDestroy(s->stream);
@@ -169,31 +168,41 @@ static pq_status launch_failed(pq_ctx *ctx, const cu_session *s, const cu_node *
                      n->grid[0], n->grid[1], n->grid[2], n->block, n->smem);
 }
 
+static pq_status launch(pq_ctx *ctx, const cu_session *s, const cu_node *n)
+{
+    if (!n->grid[0]) return PQ_OK; /* a result of no elements */
+    const cudaError_t rc = cu_launch(s, n);
+    return rc == cudaSuccess ? PQ_OK : launch_failed(ctx, s, n, "cudaLaunchKernelExC", rc);
+}
+
+/* Each waited for. */
 static pq_status launch_all(pq_ctx *ctx, const cu_session *s)
 {
     for (size_t i = 0; i < s->n_nodes; i++) {
         const cu_node *n = &s->node[i];
-        if (!n->grid[0]) continue; /* a result of no elements */
-        cudaError_t rc = cu_launch(s, n);
-        if (rc != cudaSuccess) return launch_failed(ctx, s, n, "cudaLaunchKernelExC", rc);
-        if (s->one_by_one) rc = cudaStreamSynchronize(s->stream);
+        const pq_status st = launch(ctx, s, n);
+        if (st != PQ_OK) return st;
+        const cudaError_t rc = n->grid[0] ? cudaStreamSynchronize(s->stream) : cudaSuccess;
         if (rc != cudaSuccess) return launch_failed(ctx, s, n, "cudaStreamSynchronize", rc);
     }
     return PQ_OK;
 }
 
-static pq_status capture(pq_ctx *ctx, cu_session *s)
+pq_status cu_capture(pq_ctx *ctx, cudaGraphExec_t *out, const cu_session *s, const cu_node *node,
+                     size_t n, int times)
 {
+    cudaGraph_t graph = NULL;
     pq_status st = PQ_OK;
+    *out = NULL;
     CU_TRY(ctx, cudaStreamBeginCapture(s->stream, cudaStreamCaptureModeThreadLocal));
-    st = launch_all(ctx, s);
-    const cudaError_t rc = cudaStreamEndCapture(s->stream, &s->graph);
+    for (int k = 0; k < times; k++)
+        for (size_t i = 0; i < n && st == PQ_OK; i++) st = launch(ctx, s, &node[i]);
+    const cudaError_t rc = cudaStreamEndCapture(s->stream, &graph);
     if (st != PQ_OK) goto out;
     CU_TRY(ctx, rc);
-    CU_TRY(ctx, cudaGraphInstantiate(&s->exec, s->graph, 0));
-    CU_TRY(ctx, cudaGraphUpload(s->exec, s->stream));
-    CU_TRY(ctx, cudaStreamSynchronize(s->stream));
+    CU_TRY(ctx, cudaGraphInstantiate(out, graph, 0));
 out:
+    if (graph) cudaGraphDestroy(graph);
     return st;
 }
 
@@ -227,7 +236,10 @@ static pq_status make_session(pq_ctx *ctx, cu_session *s, const pq_graph *g, con
     PQ_TRY(upload(ctx, s));
     PQ_TRY(cu_tune(ctx, s, force));
     s->one_by_one = getenv("PQUANT_CUDA_SYNC") != NULL;
-    if (!s->one_by_one) st = capture(ctx, s);
+    if (s->one_by_one) goto out;
+    PQ_TRY(cu_capture(ctx, &s->exec, s, s->node, s->n_nodes, 1));
+    CU_TRY(ctx, cudaGraphUpload(s->exec, s->stream));
+    CU_TRY(ctx, cudaStreamSynchronize(s->stream));
 out:
     return st;
 }
@@ -330,7 +342,7 @@ static pq_status time_node(pq_ctx *ctx, cu_session *s, const cu_node *n, double 
     cudaGraphExec_t graph = NULL;
     float ms = 0;
     pq_status st;
-    PQ_TRY(cu_repeated(ctx, &graph, s, n, REPEATS));
+    PQ_TRY(cu_capture(ctx, &graph, s, n, 1, REPEATS));
     for (int round = 0; round < 2; round++) { /* the first warms up */
         CU_TRY(ctx, cudaEventRecord(s->begin, s->stream));
         CU_TRY(ctx, cudaGraphLaunch(graph, s->stream));

@@ -111,29 +111,6 @@ static bool same_shape(const cu_node *a, const cu_node *b)
            !x->residual == !y->residual && x->dest[0].form.dtype == y->dest[0].form.dtype;
 }
 
-/* The captured launches serve no run: only a graph has each wait for the one before as a run does,
- * and costs the host nothing in between. */
-pq_status cu_repeated(pq_ctx *ctx, cudaGraphExec_t *out, const cu_session *s, const cu_node *n,
-                      int times)
-{
-    cudaGraph_t graph = NULL;
-    cudaError_t rc = cudaSuccess;
-    pq_status st = PQ_OK;
-    *out = NULL;
-    CU_TRY(ctx, cudaStreamBeginCapture(s->stream, cudaStreamCaptureModeThreadLocal));
-    for (int k = 0; k < times && rc == cudaSuccess; k++) rc = cu_launch(s, n);
-    const cudaError_t end = cudaStreamEndCapture(s->stream, &graph);
-    if (rc != cudaSuccess) {
-        st = cu_failed(ctx, "cudaLaunchKernelExC", rc);
-        goto out;
-    }
-    CU_TRY(ctx, end);
-    CU_TRY(ctx, cudaGraphInstantiate(out, graph, 0));
-out:
-    if (graph) cudaGraphDestroy(graph);
-    return st;
-}
-
 static pq_status measure(pq_ctx *ctx, cu_session *s, cu_node *n)
 {
     candidate c[MOST_CANDIDATES];
@@ -148,7 +125,7 @@ static pq_status measure(pq_ctx *ctx, cu_session *s, cu_node *n)
     for (int i = 0; i <= count; i++) CU_TRY(ctx, cudaEventCreate(&event[i]));
     for (int i = 0; i < count; i++) {
         cu_choose(n, &v[c[i].variant], c[i].variant, c[i].split);
-        PQ_TRY(cu_repeated(ctx, &graph[i], s, n, REPEATS));
+        PQ_TRY(cu_capture(ctx, &graph[i], s, n, 1, REPEATS));
     }
     for (int round = 0; round < ROUNDS; round++) { /* the first warms up */
         for (int i = 0; i < count; i++) {

@@ -160,8 +160,7 @@ static void test_ties(void **state)
     (void)state;
     for (uint64_t seed = 1; seed <= 4; seed++) {
         pq_small s;
-        const pq_small_window w = {
-            .out = 16, .in = 16, .kernel = 1, .stride = 1, .groups = 1, .bias = true};
+        const pq_small_window w = pq_small_same(16, 16, 1, 1);
         pq_small_begin(&s, PQ_SHAPE(1, 16, 96, 97));
         s.rng.s = seed;
         const pq_value_id a =

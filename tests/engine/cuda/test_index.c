@@ -10,8 +10,8 @@
 static void test_swizzle(void **state)
 {
     (void)state;
-    for (int per_row = 4; per_row <= 8; per_row += 4) {
-        bool used[128 * 8] = {false};
+    for (int per_row = 4; per_row <= 16; per_row *= 2) {
+        bool used[128 * 16] = {false};
         for (int r = 0; r < 128; r++)
             for (int c = 0; c < per_row; c++) {
                 const int at = pq_cu_swizzle(r, c, per_row);
