@@ -33,7 +33,7 @@ pq_status cu_add_node(pq_ctx *ctx, cu_node **out, cu_session *s, size_t step, co
     n->kernel = kernel;
     n->step = step;
     n->impl = impl;
-    n->kind = -1;
+    n->kind = n->wait = -1;
     n->weight_at = n->scale_at = n->bias_at = SIZE_MAX;
     n->block = PQ_CU_THREADS;
     n->grid[0] = (unsigned)((threads + PQ_CU_THREADS - 1) / PQ_CU_THREADS);
@@ -581,16 +581,40 @@ out:
     return st;
 }
 
+/* The nodes of step i, from `before` on: the first waits for the last of the step that i waits for.
+ */
+static void put_on_branch(cu_session *s, size_t i, size_t before)
+{
+    const cu_step *x = &s->step[i];
+    for (size_t k = before; k < s->n_nodes; k++) s->node[k].side = x->side;
+    if (before < s->n_nodes) s->node[before].wait = x->wait;
+}
+
+/* Of waiting for a step: for its last node. */
+static void wait_for_nodes(cu_session *s)
+{
+    for (size_t i = 0; i < s->n_nodes; i++) {
+        const int step = s->node[i].wait;
+        for (size_t k = 0; k < s->n_nodes && step >= 0; k++)
+            if (s->node[k].step == (size_t)step && s->node[k].side != s->node[i].side)
+                s->node[i].wait = (int)k;
+    }
+}
+
 pq_status cu_build(pq_ctx *ctx, cu_session *s)
 {
     const pq_program *p = s->program;
     pq_status st = PQ_OK;
     for (size_t i = 0; i < p->n_slots; i++)
         if (s->slot[i].plain) PQ_TRY(build_input(ctx, s, (pq_slot_id)i));
-    for (size_t i = 0; i < p->n_steps; i++)
-        if (!s->step[i].skip && s->step[i].leader == i)
-            PQ_TRY(pq_prefix(ctx, build_step(ctx, s, i), "step %zu", i));
+    for (size_t i = 0; i < p->n_steps; i++) {
+        const size_t before = s->n_nodes;
+        if (s->step[i].skip || s->step[i].leader != i) continue;
+        PQ_TRY(pq_prefix(ctx, build_step(ctx, s, i), "step %zu", i));
+        put_on_branch(s, i, before);
+    }
     PQ_TRY(build_outputs(ctx, s));
+    wait_for_nodes(s);
 out:
     return st;
 }

@@ -157,14 +157,15 @@ static void fill_epilogue(const cu_session *s, size_t i, pq_cu_conv *p)
     p->residual_form = cu_form(cu_slot_of(s, step->residual));
 }
 
-/* The fast SiLU serves where only the level is stored that its value falls into. */
+/* The fast SiLU serves where only the level counts that its value falls into: the one stored, or
+ * that of a conversion on the way. */
 static void find_guarded(pq_cu_conv *p)
 {
     p->guarded = p->exact && p->act.act == PQ_ACT_SILU &&
                  (p->sum_act.act == PQ_ACT_NONE || p->sum_act.act == PQ_ACT_RELU);
     for (int k = 0; k < p->n_dest; k++)
-        p->guarded = p->guarded && p->dest[k].form.scale != 0 && p->dest[k].pre.scale == 0 &&
-                     !p->dest[k].round16;
+        p->guarded = p->guarded && !p->dest[k].round16 &&
+                     (p->dest[k].pre.scale != 0 || p->dest[k].form.scale != 0);
 }
 
 /* ---- weights ---- */

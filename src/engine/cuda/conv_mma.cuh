@@ -4,11 +4,12 @@
  * inner dimension runs over taps and input channels in chunks of 16 bytes.
  *
  * float16 and int8 run on tensor cores (m16n8k16 and m16n8k32; on sm_75 as two m16n8k8 and four
- * m8n8k16), float32 on the ordinary cores. A tile moves through shared memory with cp.async,
- * several stages ahead. Weights do not depend on the node before: their first stages are on the way
- * before griddepcontrol.wait. On sm_90 a cluster along z splits the inner dimension: each block
- * leaves its sums in its shared memory and finishes its share of the rows, reading the others'
- * through distributed shared memory, always in the same order. Integer sums are exact in any order.
+ * m8n8k16; on sm_90 also wgmma), float32 on the ordinary cores. A tile moves through shared memory
+ * with cp.async, several stages ahead. Weights do not depend on the node before: their first stages
+ * are on the way before griddepcontrol.wait. On sm_90 a cluster along z splits the inner dimension:
+ * each block leaves its sums in its shared memory and finishes its share of the rows, reading the
+ * others' through distributed shared memory, always in the same order. Integer sums are exact in
+ * any order.
  */
 #ifndef PQ_ENGINE_CUDA_CONV_MMA_CUH
 #define PQ_ENGINE_CUDA_CONV_MMA_CUH
@@ -52,16 +53,20 @@ static __device__ __forceinline__ float real_sum(int sum, float scale, float bia
 
 /*
  * BM pixels x BN channels a block, WM x WN a warp; WK warps share such a tile and take every WK-th
- * 32 bytes of a stage, ROW bytes of the inner dimension. Shared memory: STAGES x (BM + BN) x ROW
- * bytes, reused for WK x BM x (BN + 8) sums; behind them scales and biases of BN channels.
+ * 32 bytes of a stage, ROW bytes of the inner dimension. WK 0: four warps multiply together
+ * (wgmma), of which each holds 16 rows of the sums. Shared memory: STAGES x (BM + BN) x ROW bytes,
+ * reused for the sums of all WK; behind them scales and biases of BN channels.
  */
 template <int KIND, int BM, int BN, int WM, int WN, int WK, int ROW, int STAGES>
-__global__ void __launch_bounds__((BM / WM) * (BN / WN) * WK * 32)
+__global__ void __launch_bounds__(PQ_CU_CONV_THREADS(BM, BN, WM, WN, WK))
     conv_mma(const __grid_constant__ pq_cu_conv p)
 {
     typedef typename mma_sum<KIND>::type sum;
     enum {
-        THREADS = (BM / WM) * (BN / WN) * WK * 32,
+        THREADS = PQ_CU_CONV_THREADS(BM, BN, WM, WN, WK),
+        GROUP = WK == 0,
+        PARTS = GROUP ? 1 : WK,
+        AHEAD = GROUP ? STAGES - 2 : STAGES - 1, /* stages under way; one is read till the next */
         PER_ROW = ROW / PQ_CU_CHUNK,
         STEP = THREADS / PER_ROW, /* rows that all threads together copy at once */
         RA = (BM + STEP - 1) / STEP,
@@ -72,7 +77,7 @@ __global__ void __launch_bounds__((BM / WM) * (BN / WN) * WK * 32)
         SUMS = BM * LD,
         MI = WM / 16,
         NI = WN / 8,
-        SLICES = ROW / 32 / WK
+        SLICES = ROW / 32 / PARTS
     };
     uint8_t *const smem = shared_memory();
     float *const scale = (float *)(smem + PQ_CU_CONV_TILES(BM, BN, WK, ROW, STAGES)), *const bias =
@@ -107,7 +112,7 @@ __global__ void __launch_bounds__((BM / WM) * (BN / WN) * WK * 32)
         from_b += ROW;
     };
 #pragma unroll 1
-    for (int s = 0; s < STAGES - 1; s++)
+    for (int s = 0; s < AHEAD; s++)
         if (begin + s < end) copy_b((shared_at)(s * STAGE));
     for (int i = tid; i < BN && n0 + i < p.n; i += THREADS) {
         scale[i] = p.scale[n0 + i];
@@ -147,7 +152,7 @@ __global__ void __launch_bounds__((BM / WM) * (BN / WN) * WK * 32)
 
     pdl_wait();
 #pragma unroll 1
-    for (int s = 0; s < STAGES - 1; s++) {
+    for (int s = 0; s < AHEAD; s++) {
         if (begin + s < end) copy_a((shared_at)(s * STAGE));
         copies_commit();
     }
@@ -159,30 +164,41 @@ __global__ void __launch_bounds__((BM / WM) * (BN / WN) * WK * 32)
         for (int j = 0; j < NI; j++)
 #pragma unroll
             for (int k = 0; k < 4; k++) acc[i][j][k] = 0;
-    const int tile = warp / WK, part = warp % WK;
+    const int tile = warp / PARTS, part = warp % PARTS;
     const int wm = tile % (BM / WM) * WM, wn = tile / (BM / WM) * WN;
     shared_at at_a[SLICES],
         at_b[SLICES]; /* of this lane in a stage; 16 rows on, the same swizzle */
 #pragma unroll
-    for (int q = 0; q < SLICES; q++) {
-        const int k = 2 * (q * WK + part);
+    for (int q = 0; q < SLICES && !GROUP; q++) {
+        const int k = 2 * (q * PARTS + part);
         at_a[q] = 16u * (shared_at)pq_cu_swizzle(wm + lane % 16, k + lane / 16, PER_ROW);
         at_b[q] = A_BYTES + 16u * (shared_at)pq_cu_swizzle(wn + lane / 16 * 8 + lane % 8,
                                                            k + lane / 8 % 2, PER_ROW);
         keep(at_a[q]), keep(at_b[q]);
     }
 
-    shared_at stage = 0, ahead = (STAGES - 1) * STAGE;
+    shared_at stage = 0, ahead = AHEAD * STAGE;
 #pragma unroll 1
     for (int it = begin; it < end; it++) {
-        copies_wait<STAGES - 2>();
+        copies_wait<AHEAD - 1>();
+        if (GROUP) group_visible();
         __syncthreads();
-        if (it + STAGES - 1 < end) {
+        if constexpr (GROUP) {
+            group_begin();
+#pragma unroll
+            for (int q = 0; q < SLICES; q++)
+                group_mma<NI, ROW>(acc[0], base + stage + wm / 64 * 64 * ROW + 32 * q,
+                                   base + stage + A_BYTES + 32 * q);
+            group_commit();
+        }
+        if (it + AHEAD < end) {
             copy_a(ahead);
             copy_b(ahead);
         }
         copies_commit();
-        if constexpr (KIND == MMA_F32) {
+        if constexpr (GROUP) {
+            group_wait<1>(); /* the stage of the step before is free behind the next barrier */
+        } else if constexpr (KIND == MMA_F32) {
             /* A thread's sums: rows wm + lane / 8 + 4 i, columns wn + lane % 8 + 8 j. */
             const float *a = (const float *)(smem + stage);
             const float *b = a + A_BYTES / 4;
@@ -226,8 +242,15 @@ __global__ void __launch_bounds__((BM / WM) * (BN / WN) * WK * 32)
         ahead = ahead == (STAGES - 1) * STAGE ? 0 : ahead + STAGE;
     }
 
-    /* Sums into shared memory, as [WK][BM][LD] words. */
+    /* Sums into shared memory, as [PARTS][BM][LD] words. */
     copies_wait<0>();
+    if constexpr (GROUP) {
+        group_wait<0>();
+#pragma unroll
+        for (int j = 0; j < NI; j++)
+#pragma unroll
+            for (int k = 0; k < 4; k++) group_sum(acc[0][j][k]);
+    }
     __syncthreads();
     sum *sums = (sum *)smem;
 #pragma unroll
@@ -252,11 +275,11 @@ __global__ void __launch_bounds__((BM / WM) * (BN / WN) * WK * 32)
     __syncthreads();
 #if __CUDA_ARCH__ >= 900
     if (p.split > 1) {
-        if (WK > 1) { /* what others read is one number an element */
+        if (PARTS > 1) { /* what others read is one number an element */
             for (int e = tid; e < BM * BN; e += THREADS) {
                 sum *at = sums + e / BN * LD + e % BN;
 #pragma unroll
-                for (int k = 1; k < WK; k++) *at += at[k * SUMS];
+                for (int k = 1; k < PARTS; k++) *at += at[k * SUMS];
             }
         }
         cluster_wait();
@@ -279,7 +302,7 @@ __global__ void __launch_bounds__((BM / WM) * (BN / WN) * WK * 32)
 #endif
         {
 #pragma unroll
-            for (int k = 0; k < WK; k++) add8(t, sums + k * SUMS + row * LD + col);
+            for (int k = 0; k < PARTS; k++) add8(t, sums + k * SUMS + row * LD + col);
         }
         const int n = p.n - c < 8 ? p.n - c : 8;
         float y[8];

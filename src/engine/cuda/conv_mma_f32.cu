@@ -10,7 +10,7 @@
      wk,                                                                                           \
      row,                                                                                          \
      stages,                                                                                       \
-     (bm) / (wm) * ((bn) / (wn)) * (wk)*32,                                                        \
+     PQ_CU_CONV_THREADS(bm, bn, wm, wn, wk),                                                       \
      PQ_CU_CONV_SMEM(bm, bn, wk, row, stages)},
 
 static const pq_cu_variant variants[] = {PQ_CU_F32_VARIANTS(VARIANT)};

@@ -10,10 +10,14 @@
      wk,                                                                                           \
      row,                                                                                          \
      stages,                                                                                       \
-     (bm) / (wm) * ((bn) / (wn)) * (wk)*32,                                                        \
+     PQ_CU_CONV_THREADS(bm, bn, wm, wn, wk),                                                       \
      PQ_CU_CONV_SMEM(bm, bn, wk, row, stages)},
 
-static const pq_cu_variant variants[] = {PQ_CU_TENSOR_VARIANTS(VARIANT)};
+static const pq_cu_variant variants[] = {PQ_CU_TENSOR_VARIANTS(VARIANT)
+#ifdef PQ_CU_GROUPS
+                                             PQ_CU_GROUP_VARIANTS(VARIANT)
+#endif
+};
 
 extern "C" const pq_cu_variant *pq_cu_variants_s8(int *n)
 {

@@ -44,6 +44,10 @@ typedef struct cu_step {
     size_t leader; /* convolutions of one input run as one: the first of them; else itself */
     float factor[PQ_CU_LEVELS];
     int n_dest; /* places so far */
+    bool side;  /* on the second branch, as its place-th */
+    int place;
+    int wait;     /* step of the other branch that ends before this one begins, or -1 */
+    int from, to; /* steps of the main branch between which it may run, both included */
 } cu_step;
 
 /** One kernel launch. */
@@ -52,7 +56,9 @@ typedef struct cu_node {
     unsigned grid[3], block, smem;
     unsigned cluster; /* blocks along z that share a result; 0: none */
     size_t step;
-    int kind; /* conv_mma: PQ_CU_KIND_*, else -1 */
+    bool side; /* on the second branch (cu_step says where there) */
+    int wait;  /* node of the other branch that ends before this one begins, or -1 */
+    int kind;  /* conv_mma: PQ_CU_KIND_*, else -1 */
     int variant;
     const char *impl;
     size_t weight_at, scale_at, bias_at; /* convolutions: offsets in the blob; SIZE_MAX: none */
@@ -74,6 +80,7 @@ typedef struct cu_device {
     int id, major, minor, sms;
     size_t smem;    /* a block may have */
     bool dependent; /* the code that runs has programmatic dependent launch and clusters */
+    bool groups;    /* and wgmma, where this was built with it: of 9.0 alone */
     char name[96];
 } cu_device;
 
@@ -100,7 +107,7 @@ typedef struct cu_session {
     float **input, **output;    /* device: plain NCHW; output NULL where a slot serves */
     pq_slot_id *output_slot;    /* per output */
     size_t arena_bytes;
-    cudaStream_t stream;
+    cudaStream_t stream, second; /* second: only while its graph is made */
     cudaEvent_t begin, end;
     cudaGraphExec_t exec;
     double device_ms; /* of the last run */
@@ -166,7 +173,9 @@ bool cu_pads(const cu_session *s, pq_slot_id id);
 /** Nearest by the same whole factor both ways: that factor, else 0. */
 int cu_whole_factor(const cu_session *s, size_t step);
 
-/** Owners, slices, lifetimes; allocates the arena. */
+/** Which steps run on the second branch, once slots have their owners. */
+PQ_MUST_USE pq_status cu_branch(pq_ctx *ctx, cu_session *s);
+/** Owners, slices, branches, lifetimes; allocates the arena. */
 PQ_MUST_USE pq_status cu_layout(pq_ctx *ctx, cu_session *s, const cu_force *force);
 /** Bytes that a slot's values take in its root, without what is allocated behind them. */
 size_t cu_slot_bytes(const cu_session *s, pq_slot_id id);
@@ -202,13 +211,15 @@ PQ_MUST_USE pq_status cu_tuned_close(pq_ctx *ctx, cu_tuned *t, bool save);
 
 /** Sets grid and shared memory of a conv_mma node for a variant and a split. */
 void cu_choose(cu_node *n, const pq_cu_variant *v, int variant, int split);
+/** Can the device run it? */
+bool cu_fits(const cu_device *d, const pq_cu_variant *v);
 const pq_cu_variant *cu_variants(int kind, int *n);
 /** Measures which variant runs each conv_mma node fastest. */
 PQ_MUST_USE pq_status cu_tune(pq_ctx *ctx, cu_session *s, const cu_force *force);
-cudaError_t cu_launch(const cu_session *s, const cu_node *n);
-/** A graph of n nodes' launches in order, `times` over, each waiting for the one before, to be run
- *  any number of times at no cost to the host in between; the caller destroys it. */
-PQ_MUST_USE pq_status cu_capture(pq_ctx *ctx, cudaGraphExec_t *out, const cu_session *s,
-                                 const cu_node *node, size_t n, int times);
+cudaError_t cu_launch(const cu_session *s, const cu_node *n, cudaStream_t stream);
+/** A graph of a node's launch, `times` over, each waiting for the one before, to be run any number
+ * of times at no cost to the host in between; the caller destroys it. */
+PQ_MUST_USE pq_status cu_repeat(pq_ctx *ctx, cudaGraphExec_t *out, const cu_session *s,
+                                const cu_node *n, int times);
 
 #endif

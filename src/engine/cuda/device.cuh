@@ -232,7 +232,8 @@ static __device__ __forceinline__ unsigned near_ties(const pq_cu_conv &p, int c,
 #pragma unroll 1
     for (int k = 0; k < p.n_dest; k++) {
         if (c < p.dest[k].first || c >= p.dest[k].last) continue;
-        const float inv = p.dest[k].inv, bound = 0.5f - (most * inv * 4e-6f + 2e-5f);
+        const float inv = p.dest[k].pre.scale != 0 ? p.dest[k].pre_inv : p.dest[k].inv;
+        const float bound = 0.5f - (most * inv * 4e-6f + 2e-5f);
 #pragma unroll
         for (int i = 0; i < 8; i++)
             if (!(fabsf(y[i] * inv - rintf(y[i] * inv)) < bound)) near |= 1u << i;

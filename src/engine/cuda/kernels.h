@@ -9,7 +9,7 @@
 extern "C" {
 #endif
 
-/** One shape of conv_mma. */
+/** One shape of conv_mma; wk 0: by wgmma. */
 typedef struct pq_cu_variant {
     const void *kernel;
     int bm, bn, wk, row, stages, threads, smem;

@@ -409,47 +409,53 @@ static void find_needed(cu_session *s)
 }
 
 /* A slice in a concat that nobody reads may still be read itself: then the concat's bytes exist. */
-static void touch(const cu_session *s, int *first, int *last, pq_slot_id id, int at)
+static void touch(const cu_session *s, int *first, int *last, pq_slot_id id, int from, int to)
 {
     int channel;
     const pq_slot_id r = root_of(s, id, &channel);
-    if (at < first[r]) first[r] = at;
-    if (at > last[r]) last[r] = at;
+    if (from < first[r]) first[r] = from;
+    if (to > last[r]) last[r] = to;
+}
+
+/* By a step, whenever it may run. */
+static void touch_by(const cu_session *s, int *first, int *last, pq_slot_id id, size_t step)
+{
+    const cu_step *x = &s->step[s->step[step].leader];
+    touch(s, first, last, id, x->from, x->to);
 }
 
 static void find_lives(const cu_session *s, int *first, int *last)
 {
     const pq_program *p = s->program;
+    const int end = (int)p->n_steps;
     for (size_t i = 0; i < p->n_slots; i++) {
         first[i] = INT_MAX;
         last[i] = -1;
     }
     for (size_t i = 0; i < p->n_slots; i++) {
         const cu_slot *c = &s->slot[i];
+        const int made = p->slot[i].first < 0 ? 0 : p->slot[i].first;
         if (!c->needed || p->slot[i].constant) continue;
         if (c->owner >= 0)
-            touch(s, first, last, (pq_slot_id)i, (int)s->step[c->owner].leader);
+            touch_by(s, first, last, (pq_slot_id)i, (size_t)c->owner);
         else
-            touch(s, first, last, (pq_slot_id)i, p->slot[i].first < 0 ? 0 : p->slot[i].first);
-        if (p->slot[i].last == (int)p->n_steps)
-            touch(s, first, last, (pq_slot_id)i, (int)p->n_steps);
+            touch(s, first, last, (pq_slot_id)i, made, made);
+        if (p->slot[i].last == end) touch(s, first, last, (pq_slot_id)i, end, end);
     }
     for (size_t i = 0; i < s->n_extra; i++)
         if (s->slot[s->extra[i].to].needed)
-            touch(s, first, last, s->extra[i].to,
-                  (int)s->step[s->slot[s->extra[i].from].owner].leader);
+            touch_by(s, first, last, s->extra[i].to, (size_t)s->slot[s->extra[i].from].owner);
     for (size_t i = 0; i < p->n_steps; i++) {
         const pq_step *step = &p->step[i];
-        const int at = (int)s->step[i].leader;
         if (s->step[i].skip) continue;
         for (int k = 0; k < step->n_in; k++)
             if (step->in[k] != PQ_NONE && !p->slot[step->in[k]].constant)
-                touch(s, first, last, step->in[k], at);
-        if (step->residual != PQ_NONE) touch(s, first, last, step->residual, at);
+                touch_by(s, first, last, step->in[k], i);
+        if (step->residual != PQ_NONE) touch_by(s, first, last, step->residual, i);
         for (int k = 0; k < step->n_out; k++) /* written by its own launches where not skipped */
             if (s->slot[step->out[k]].owner < 0) {
                 s->slot[step->out[k]].needed = true;
-                touch(s, first, last, step->out[k], (int)i);
+                touch_by(s, first, last, step->out[k], i);
             }
     }
 }
@@ -470,6 +476,7 @@ pq_status cu_layout(pq_ctx *ctx, cu_session *s, const cu_force *force)
     pq_status st;
     PQ_TRY(find_places(ctx, s));
     find_needed(s);
+    PQ_TRY(cu_branch(ctx, s));
     PQ_TRY(pq_alloc(ctx, &size, p->n_slots, sizeof *size));
     PQ_TRY(pq_alloc(ctx, &offset, p->n_slots, sizeof *offset));
     PQ_TRY(pq_alloc(ctx, &first, p->n_slots, sizeof *first));

@@ -60,7 +60,7 @@ template <typename T> static __device__ __forceinline__ const T *cluster_shared(
 /* All that the launch gave. */
 static __device__ __forceinline__ uint8_t *shared_memory()
 {
-    extern __shared__ __align__(128) uint8_t launch_smem[];
+    extern __shared__ __align__(1024) uint8_t launch_smem[];
     return launch_smem;
 }
 
@@ -171,6 +171,124 @@ static __device__ __forceinline__ void mma(int c[4], const unsigned a[4], const 
                          : "r"(a[2 * i + j]), "r"(b[i]));
 #endif
 }
+
+/* ---- multiplying by four warps at once: 64 x 8 NI sums, 32 bytes of the inner dimension, both
+ * operands read from shared memory by the tensor cores themselves. sm_90 alone ---- */
+
+/* What this thread's copies brought becomes visible to the tensor cores behind the next barrier. */
+static __device__ __forceinline__ void group_visible()
+{
+    asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+}
+
+#ifdef __CUDA_ARCH_FEAT_SM90_ALL
+/* A tile of rows of ROW bytes, 64 or 128, swizzled as pq_cu_swizzle does, from a multiple of eight
+ * rows on. PTX ISA, matrix descriptor of wgmma: address, stride of eight rows, kind of swizzle. */
+template <int ROW> static __device__ __forceinline__ uint64_t group_operand(shared_at at)
+{
+    static_assert(ROW == 64 || ROW == 128, "kinds of swizzle that the tiles have");
+    const uint64_t rest =
+        (uint64_t)1 << 16 | (uint64_t)(8 * ROW >> 4) << 32 | (uint64_t)(ROW == 128 ? 1 : 2) << 62;
+    return rest | (at & 0x3ffff) >> 4;
+}
+
+#define SUMS4(as, c, i) as(c[i][0]), as(c[i][1]), as(c[i][2]), as(c[i][3])
+#define SUMS16(as, c, i)                                                                           \
+    SUMS4(as, c, i), SUMS4(as, c, i + 1), SUMS4(as, c, i + 2), SUMS4(as, c, i + 3)
+#define NAMES0 "%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15"
+#define NAMES1 "%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,%27,%28,%29,%30,%31"
+#define NAMES2 "%32,%33,%34,%35,%36,%37,%38,%39,%40,%41,%42,%43,%44,%45,%46,%47"
+#define NAMES3 "%48,%49,%50,%51,%52,%53,%54,%55,%56,%57,%58,%59,%60,%61,%62,%63"
+#define F16_SUMS(x) "+f"(x)
+#define S8_SUMS(x) "+r"(x)
+#define GROUP_MMA(n, kind, names, a, b, more)                                                      \
+    "wgmma.mma_async.sync.aligned.m64n" n kind " {" names "}, %" a ", %" b ", 1" more ";"
+#define GROUP_F16 "k16.f32.f16.f16"
+#define GROUP_S8 "k32.s32.s8.s8"
+#define GROUP_MORE ", 1, 1, 0, 0"
+#endif
+
+template <int NI, int ROW>
+static __device__ __forceinline__ void group_mma(float c[NI][4], shared_at a, shared_at b)
+{
+#ifdef __CUDA_ARCH_FEAT_SM90_ALL
+    const uint64_t x = group_operand<ROW>(a), y = group_operand<ROW>(b);
+    static_assert(NI == 4 || NI == 8 || NI == 12 || NI == 16, "channels of the variants");
+    if constexpr (NI == 4)
+        asm volatile(GROUP_MMA("32", GROUP_F16, NAMES0, "16", "17", GROUP_MORE)
+                     : SUMS16(F16_SUMS, c, 0)
+                     : "l"(x), "l"(y));
+    else if constexpr (NI == 8)
+        asm volatile(GROUP_MMA("64", GROUP_F16, NAMES0 "," NAMES1, "32", "33", GROUP_MORE)
+                     : SUMS16(F16_SUMS, c, 0), SUMS16(F16_SUMS, c, 4)
+                     : "l"(x), "l"(y));
+    else if constexpr (NI == 12)
+        asm volatile(
+            GROUP_MMA("96", GROUP_F16, NAMES0 "," NAMES1 "," NAMES2, "48", "49", GROUP_MORE)
+            : SUMS16(F16_SUMS, c, 0), SUMS16(F16_SUMS, c, 4), SUMS16(F16_SUMS, c, 8)
+            : "l"(x), "l"(y));
+    else
+        asm volatile(GROUP_MMA("128", GROUP_F16, NAMES0 "," NAMES1 "," NAMES2 "," NAMES3, "64",
+                               "65", GROUP_MORE)
+                     : SUMS16(F16_SUMS, c, 0), SUMS16(F16_SUMS, c, 4), SUMS16(F16_SUMS, c, 8),
+                       SUMS16(F16_SUMS, c, 12)
+                     : "l"(x), "l"(y));
+#endif
+}
+
+template <int NI, int ROW>
+static __device__ __forceinline__ void group_mma(int c[NI][4], shared_at a, shared_at b)
+{
+#ifdef __CUDA_ARCH_FEAT_SM90_ALL
+    const uint64_t x = group_operand<ROW>(a), y = group_operand<ROW>(b);
+    static_assert(NI == 4 || NI == 8 || NI == 12 || NI == 16, "channels of the variants");
+    if constexpr (NI == 4)
+        asm volatile(GROUP_MMA("32", GROUP_S8, NAMES0, "16", "17", "")
+                     : SUMS16(S8_SUMS, c, 0)
+                     : "l"(x), "l"(y));
+    else if constexpr (NI == 8)
+        asm volatile(GROUP_MMA("64", GROUP_S8, NAMES0 "," NAMES1, "32", "33", "")
+                     : SUMS16(S8_SUMS, c, 0), SUMS16(S8_SUMS, c, 4)
+                     : "l"(x), "l"(y));
+    else if constexpr (NI == 12)
+        asm volatile(GROUP_MMA("96", GROUP_S8, NAMES0 "," NAMES1 "," NAMES2, "48", "49", "")
+                     : SUMS16(S8_SUMS, c, 0), SUMS16(S8_SUMS, c, 4), SUMS16(S8_SUMS, c, 8)
+                     : "l"(x), "l"(y));
+    else
+        asm volatile(
+            GROUP_MMA("128", GROUP_S8, NAMES0 "," NAMES1 "," NAMES2 "," NAMES3, "64", "65", "")
+            : SUMS16(S8_SUMS, c, 0), SUMS16(S8_SUMS, c, 4), SUMS16(S8_SUMS, c, 8),
+              SUMS16(S8_SUMS, c, 12)
+            : "l"(x), "l"(y));
+#endif
+}
+
+/* Before the first product of several. */
+static __device__ __forceinline__ void group_begin()
+{
+#ifdef __CUDA_ARCH_FEAT_SM90_ALL
+    asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
+#endif
+}
+
+static __device__ __forceinline__ void group_commit()
+{
+#ifdef __CUDA_ARCH_FEAT_SM90_ALL
+    asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory");
+#endif
+}
+
+/* All but the last LEFT commits have read their operands and hold their sums. */
+template <int LEFT> static __device__ __forceinline__ void group_wait()
+{
+#ifdef __CUDA_ARCH_FEAT_SM90_ALL
+    asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(LEFT) : "memory");
+#endif
+}
+
+/* Nobody reads a sum before the wait in front of this. */
+static __device__ __forceinline__ void group_sum(float &c) { asm volatile("" : "+f"(c)::"memory"); }
+static __device__ __forceinline__ void group_sum(int &c) { asm volatile("" : "+r"(c)::"memory"); }
 
 #endif
 #endif

@@ -68,6 +68,7 @@ static pq_status open_device(pq_ctx *ctx, cu_device *d)
                        d->name, d->major, d->minor, cudaGetErrorName(rc));
     }
     d->dependent = d->major >= 9 && code.ptxVersion >= 90;
+    d->groups = d->dependent && d->major == 9 && d->minor == 0;
 out:
     return st;
 }
@@ -168,10 +169,10 @@ static pq_status launch_failed(pq_ctx *ctx, const cu_session *s, const cu_node *
                      n->grid[0], n->grid[1], n->grid[2], n->block, n->smem);
 }
 
-static pq_status launch(pq_ctx *ctx, const cu_session *s, const cu_node *n)
+static pq_status launch(pq_ctx *ctx, const cu_session *s, const cu_node *n, cudaStream_t stream)
 {
     if (!n->grid[0]) return PQ_OK; /* a result of no elements */
-    const cudaError_t rc = cu_launch(s, n);
+    const cudaError_t rc = cu_launch(s, n, stream);
     return rc == cudaSuccess ? PQ_OK : launch_failed(ctx, s, n, "cudaLaunchKernelExC", rc);
 }
 
@@ -180,7 +181,7 @@ static pq_status launch_all(pq_ctx *ctx, const cu_session *s)
 {
     for (size_t i = 0; i < s->n_nodes; i++) {
         const cu_node *n = &s->node[i];
-        const pq_status st = launch(ctx, s, n);
+        const pq_status st = launch(ctx, s, n, s->stream);
         if (st != PQ_OK) return st;
         const cudaError_t rc = n->grid[0] ? cudaStreamSynchronize(s->stream) : cudaSuccess;
         if (rc != cudaSuccess) return launch_failed(ctx, s, n, "cudaStreamSynchronize", rc);
@@ -188,21 +189,85 @@ static pq_status launch_all(pq_ctx *ctx, const cu_session *s)
     return PQ_OK;
 }
 
-pq_status cu_capture(pq_ctx *ctx, cudaGraphExec_t *out, const cu_session *s, const cu_node *node,
-                     size_t n, int times)
+/* What was captured, or what launching failed with. */
+static pq_status end_capture(pq_ctx *ctx, cudaGraphExec_t *out, const cu_session *s, pq_status st)
 {
     cudaGraph_t graph = NULL;
-    pq_status st = PQ_OK;
-    *out = NULL;
-    CU_TRY(ctx, cudaStreamBeginCapture(s->stream, cudaStreamCaptureModeThreadLocal));
-    for (int k = 0; k < times; k++)
-        for (size_t i = 0; i < n && st == PQ_OK; i++) st = launch(ctx, s, &node[i]);
     const cudaError_t rc = cudaStreamEndCapture(s->stream, &graph);
     if (st != PQ_OK) goto out;
     CU_TRY(ctx, rc);
     CU_TRY(ctx, cudaGraphInstantiate(out, graph, 0));
 out:
     if (graph) cudaGraphDestroy(graph);
+    return st;
+}
+
+pq_status cu_repeat(pq_ctx *ctx, cudaGraphExec_t *out, const cu_session *s, const cu_node *n,
+                    int times)
+{
+    pq_status st = PQ_OK;
+    *out = NULL;
+    CU_TRY(ctx, cudaStreamBeginCapture(s->stream, cudaStreamCaptureModeThreadLocal));
+    for (int k = 0; k < times && st == PQ_OK; k++) st = launch(ctx, s, n, s->stream);
+    st = end_capture(ctx, out, s, st);
+out:
+    return st;
+}
+
+static pq_status launch_on(pq_ctx *ctx, const cu_session *s, size_t i, cudaEvent_t *ended)
+{
+    const cu_node *n = &s->node[i];
+    const cudaStream_t stream = n->side ? s->second : s->stream;
+    pq_status st;
+    if (n->wait >= 0) CU_TRY(ctx, cudaStreamWaitEvent(stream, ended[n->wait], 0));
+    PQ_TRY(launch(ctx, s, n, stream));
+    if (ended[i]) CU_TRY(ctx, cudaEventRecord(ended[i], stream));
+out:
+    return st;
+}
+
+/* The main branch in order, before each node that waits for the side what the side has up to there.
+ */
+static pq_status launch_branches(pq_ctx *ctx, const cu_session *s, cudaEvent_t *ended)
+{
+    int next = 0; /* place on the side */
+    pq_status st = PQ_OK;
+    for (size_t i = 0; i < s->n_nodes; i++) {
+        const cu_node *n = &s->node[i];
+        if (n->side) continue;
+        const int last = n->wait >= 0 ? s->step[s->node[n->wait].step].place : -1;
+        for (; next <= last; next++)
+            for (size_t k = 0; k < s->n_nodes; k++)
+                if (s->node[k].side && s->step[s->node[k].step].place == next)
+                    PQ_TRY(launch_on(ctx, s, k, ended));
+        PQ_TRY(launch_on(ctx, s, i, ended));
+    }
+out:
+    return st;
+}
+
+/* All launches, on two branches. */
+static pq_status capture(pq_ctx *ctx, cu_session *s)
+{
+    cudaEvent_t *ended = NULL;
+    pq_status st;
+    PQ_TRY(pq_alloc(ctx, &ended, s->n_nodes, sizeof *ended));
+    for (size_t i = 0; i < s->n_nodes; i++) {
+        const int wait = s->node[i].wait;
+        if (wait >= 0 && !ended[wait])
+            CU_TRY(ctx, cudaEventCreateWithFlags(&ended[wait], cudaEventDisableTiming));
+    }
+    CU_TRY(ctx, cudaStreamCreateWithFlags(&s->second, cudaStreamNonBlocking));
+    CU_TRY(ctx, cudaStreamBeginCapture(s->stream, cudaStreamCaptureModeThreadLocal));
+    PQ_TRY(end_capture(ctx, &s->exec, s, launch_branches(ctx, s, ended)));
+    CU_TRY(ctx, cudaGraphUpload(s->exec, s->stream));
+    CU_TRY(ctx, cudaStreamSynchronize(s->stream));
+out:
+    for (size_t i = 0; ended && i < s->n_nodes; i++)
+        if (ended[i]) cudaEventDestroy(ended[i]);
+    if (s->second) cudaStreamDestroy(s->second);
+    s->second = NULL;
+    pq_free(ended);
     return st;
 }
 
@@ -236,10 +301,7 @@ static pq_status make_session(pq_ctx *ctx, cu_session *s, const pq_graph *g, con
     PQ_TRY(upload(ctx, s));
     PQ_TRY(cu_tune(ctx, s, force));
     s->one_by_one = getenv("PQUANT_CUDA_SYNC") != NULL;
-    if (s->one_by_one) goto out;
-    PQ_TRY(cu_capture(ctx, &s->exec, s, s->node, s->n_nodes, 1));
-    CU_TRY(ctx, cudaGraphUpload(s->exec, s->stream));
-    CU_TRY(ctx, cudaStreamSynchronize(s->stream));
+    if (!s->one_by_one) st = capture(ctx, s);
 out:
     return st;
 }
@@ -342,7 +404,7 @@ static pq_status time_node(pq_ctx *ctx, cu_session *s, const cu_node *n, double 
     cudaGraphExec_t graph = NULL;
     float ms = 0;
     pq_status st;
-    PQ_TRY(cu_capture(ctx, &graph, s, n, 1, REPEATS));
+    PQ_TRY(cu_repeat(ctx, &graph, s, n, REPEATS));
     for (int round = 0; round < 2; round++) { /* the first warms up */
         CU_TRY(ctx, cudaEventRecord(s->begin, s->stream));
         CU_TRY(ctx, cudaGraphLaunch(graph, s->stream));

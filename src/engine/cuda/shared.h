@@ -75,7 +75,7 @@ typedef struct pq_cu_conv {
     const float *scale; /* integers: input scale times the channel's */
     const float *bias;
     bool exact;   /* transcendental activations as libm rounds them */
-    bool guarded; /* all places are 8-bit: exact only where it could make a difference */
+    bool guarded; /* all places get levels: exact only where it could make a difference */
     pq_cu_act act, sum_act;
     const uint8_t *residual; /* NULL: none */
     int residual_pitch;      /* elements */
@@ -215,14 +215,18 @@ static inline PQ_HD int pq_cu_swizzle(int r, int c, int per_row)
 /** Words from row to row of a block's sums: eight more than columns, so that rows lie in different
  *  banks. */
 #define PQ_CU_SUMS_LD(bn) ((bn) + 8)
-/** Bytes of the tiles, or of the sums that take their place. */
+/** Bytes of the tiles, or of the sums that take their place: once for each of the warps that share
+ *  a tile (wk; 0: four warps together hold it once). */
 #define PQ_CU_CONV_TILES(bm, bn, wk, row, stages)                                                  \
-    ((stages) * ((bm) + (bn)) * (row) > (wk) * (bm)*PQ_CU_SUMS_LD(bn) * 4                          \
+    ((stages) * ((bm) + (bn)) * (row) > ((wk) ? (wk) : 1) * (bm)*PQ_CU_SUMS_LD(bn) * 4             \
          ? (stages) * ((bm) + (bn)) * (row)                                                        \
-         : (wk) * (bm)*PQ_CU_SUMS_LD(bn) * 4)
+         : ((wk) ? (wk) : 1) * (bm)*PQ_CU_SUMS_LD(bn) * 4)
 /** Shared memory of a block: with scale and bias of its channels. */
 #define PQ_CU_CONV_SMEM(bm, bn, wk, row, stages)                                                   \
     (PQ_CU_CONV_TILES(bm, bn, wk, row, stages) + 8 * (bn))
+/** Threads of a block. */
+#define PQ_CU_CONV_THREADS(bm, bn, wm, wn, wk)                                                     \
+    ((bm) / (wm) * ((bn) / (wn)) * ((wk) ? (wk) : 1) * 32)
 
 /** Steps [begin, end) of the inner dimension that part `i` of `n` takes. */
 static inline PQ_HD void pq_cu_part(int steps, int n, int i, int *begin, int *end)

@@ -14,6 +14,11 @@ const pq_cu_variant *cu_variants(int kind, int *n)
                                    : pq_cu_variants_f32(n);
 }
 
+bool cu_fits(const cu_device *d, const pq_cu_variant *v)
+{
+    return (size_t)v->smem <= d->smem && (v->wk > 0 || d->groups);
+}
+
 void cu_choose(cu_node *n, const pq_cu_variant *v, int variant, int split)
 {
     pq_cu_conv *p = &n->p.conv;
@@ -28,7 +33,7 @@ void cu_choose(cu_node *n, const pq_cu_variant *v, int variant, int split)
     n->cluster = split > 1 ? (unsigned)split : 0;
 }
 
-cudaError_t cu_launch(const cu_session *s, const cu_node *n)
+cudaError_t cu_launch(const cu_session *s, const cu_node *n, cudaStream_t stream)
 {
     cudaLaunchAttribute attr[2];
     unsigned n_attr = 0;
@@ -49,7 +54,7 @@ cudaError_t cu_launch(const cu_session *s, const cu_node *n)
     const cudaLaunchConfig_t config = {.gridDim = {n->grid[0], n->grid[1], n->grid[2]},
                                        .blockDim = {n->block, 1, 1},
                                        .dynamicSmemBytes = n->smem,
-                                       .stream = s->stream,
+                                       .stream = stream,
                                        .attrs = attr,
                                        .numAttrs = n_attr};
     return cudaLaunchKernelExC(&config, n->kernel, args);
@@ -85,7 +90,7 @@ static int candidates_of(const cu_session *s, const cu_node *n, candidate c[MOST
     for (int i = 0; i < n_variants; i++) {
         const int steps = pq_cu_ceil(p->k_chunks, v[i].row / PQ_CU_CHUNK);
         const int blocks = pq_cu_ceil(p->m, v[i].bm) * pq_cu_ceil(p->n, v[i].bn);
-        if ((size_t)v[i].smem > s->device.smem || pq_cu_ceil(p->n, v[i].bn) > 65535) continue;
+        if (!cu_fits(&s->device, &v[i]) || pq_cu_ceil(p->n, v[i].bn) > 65535) continue;
         for (int k = 0; k < SPLITS && count < MOST_CANDIDATES; k++) {
             if (splits[k] > 1 &&
                 (!s->device.dependent || steps < 2 * splits[k] || blocks > 2 * s->device.sms))
@@ -125,7 +130,7 @@ static pq_status measure(pq_ctx *ctx, cu_session *s, cu_node *n)
     for (int i = 0; i <= count; i++) CU_TRY(ctx, cudaEventCreate(&event[i]));
     for (int i = 0; i < count; i++) {
         cu_choose(n, &v[c[i].variant], c[i].variant, c[i].split);
-        PQ_TRY(cu_capture(ctx, &graph[i], s, n, 1, REPEATS));
+        PQ_TRY(cu_repeat(ctx, &graph[i], s, n, REPEATS));
     }
     for (int round = 0; round < ROUNDS; round++) { /* the first warms up */
         for (int i = 0; i < count; i++) {
@@ -156,7 +161,7 @@ static void take(const cu_session *s, cu_node *n, const cu_force *f)
 {
     int count;
     const pq_cu_variant *v = cu_variants(n->kind, &count);
-    const int i = (size_t)v[f->variant % count].smem <= s->device.smem ? f->variant % count : 0;
+    const int i = cu_fits(&s->device, &v[f->variant % count]) ? f->variant % count : 0;
     cu_choose(n, &v[i], i, s->device.dependent ? f->split : 1);
 }
 
@@ -190,7 +195,7 @@ pq_status cu_tune(pq_ctx *ctx, cu_session *s, const cu_force *force)
         int n;
         const pq_cu_variant *v = cu_variants(kind, &n);
         for (int i = 0; i < n; i++)
-            if ((size_t)v[i].smem <= s->device.smem)
+            if (cu_fits(&s->device, &v[i]))
                 CU_TRY(ctx, cudaFuncSetAttribute(v[i].kernel,
                                                  cudaFuncAttributeMaxDynamicSharedMemorySize,
                                                  v[i].smem));

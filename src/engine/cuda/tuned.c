@@ -61,7 +61,7 @@ bool cu_tuned_find(const cu_tuned *t, const cu_session *s, const cu_node *n, int
     at += strlen(key);
     for (int i = 0; i < n_variants; i++) {
         value_of(value, &v[i]);
-        if (strncmp(at, value, strlen(value)) != 0 || (size_t)v[i].smem > s->device.smem) continue;
+        if (strncmp(at, value, strlen(value)) != 0 || !cu_fits(&s->device, &v[i])) continue;
         *variant = i;
         *split = atoi(at + strlen(value));
         const int steps = pq_cu_ceil(n->p.conv.k_chunks, v[i].row / PQ_CU_CHUNK);

@@ -168,7 +168,10 @@ static void test_ties(void **state)
         const pq_value_id b =
             pq_small_unary(&s, "second", PQ_OP_SILU, pq_small_conv(&s, "b", a, w));
         const pq_value_id sum = pq_small_binary(&s, "sum", PQ_OP_ADD, b, a);
-        const pq_value_id y = pq_small_conv(&s, "c", sum, w);
+        const pq_value_id parts[2] = {sum, b}; /* on one grid, behind their own */
+        const pq_attr channels = {.axis = 1};
+        const pq_value_id both = pq_small_node(&s, "both", PQ_OP_CONCAT, parts, 2, &channels);
+        const pq_value_id y = pq_small_conv(&s, "c", both, pq_small_same(32, 16, 1, 1));
         pq_small_outputs(&s, &y, 1);
         PQ_CHECK(s.ctx, pq_pass_all(s.ctx, s.g));
         pq_graph_mark_quantizable(s.g);

@@ -50,6 +50,8 @@ struct fiber {
     barrier *block = nullptr;
     std::vector<copy> open;
     std::deque<std::vector<copy>> groups;
+    std::vector<std::function<void()>> products;
+    std::deque<std::vector<std::function<void()>>> product_groups;
 };
 
 struct machine {
@@ -166,8 +168,8 @@ void run_cluster(const cudaLaunchConfig_t *c, dim3 at, unsigned blocks)
     m.cluster.expected = blocks * threads;
     while (m.stacks.size() < m.fibers.size()) m.stacks.emplace_back(new uint8_t[STACK]);
     for (unsigned b = 0; b < blocks; b++) {
-        m.shared[b].assign(c->dynamicSmemBytes + 128, EMULATED_GARBAGE);
-        m.shared_at[b] = (uint8_t *)(((uintptr_t)m.shared[b].data() + 127) / 128 * 128);
+        m.shared[b].assign(c->dynamicSmemBytes + 1024, EMULATED_GARBAGE);
+        m.shared_at[b] = (uint8_t *)(((uintptr_t)m.shared[b].data() + 1023) / 1024 * 1024);
         m.blocks[b].expected = threads;
         for (unsigned w = 0; w < warps; w++)
             m.warps[(size_t)b * warps + w].wait.expected =
@@ -246,6 +248,27 @@ void emulated_copies_wait(int left)
         }
 }
 
+void emulated_product(std::function<void()> f)
+{
+    if (m.backwards)
+        m.running->products.push_back(std::move(f));
+    else
+        f();
+}
+
+void emulated_products_commit()
+{
+    m.running->product_groups.push_back(std::move(m.running->products));
+    m.running->products.clear();
+}
+
+void emulated_products_wait(int left)
+{
+    std::deque<std::vector<std::function<void()>>> &g = m.running->product_groups;
+    for (; g.size() > (size_t)left; g.pop_front())
+        for (const std::function<void()> &f : g.front()) f();
+}
+
 /* ---- the runtime ---- */
 
 struct emulator_graph {
@@ -254,14 +277,18 @@ struct emulator_graph {
         std::vector<cudaLaunchAttribute> attrs;
         const void *kernel;
         std::vector<uint8_t> argument;
+        size_t branch;
+        std::vector<size_t> after; /* launches that end before */
     };
     std::vector<launch> launches;
+    std::vector<cudaStream_t>
+        streams; /* of the branches; the first is captured, others follow it */
 };
 struct emulator_stream {
-    char unused;
+    std::vector<size_t> after; /* launches that end before its next one */
 };
 struct emulator_event {
-    char unused;
+    std::vector<size_t> after;
 };
 
 emulated_device emulated = {1, 13000, false, 0, cudaSuccess, 0, 0};
@@ -300,8 +327,17 @@ cudaError_t cudaLaunchKernelExC(const cudaLaunchConfig_t *c, const void *f, void
         if (c->attrs[i].id == cudaLaunchAttributeClusterDimension)
             cluster = c->attrs[i].val.clusterDim.z;
     if (capturing) {
-        capturing->launches.push_back(
-            {*c, {c->attrs, c->attrs + c->numAttrs}, f, {argument, argument + kernel->bytes}});
+        size_t branch = 0;
+        while (branch < capturing->streams.size() && capturing->streams[branch] != c->stream)
+            branch++;
+        if (branch == capturing->streams.size()) capturing->streams.push_back(c->stream);
+        capturing->launches.push_back({*c,
+                                       {c->attrs, c->attrs + c->numAttrs},
+                                       f,
+                                       {argument, argument + kernel->bytes},
+                                       branch,
+                                       c->stream->after});
+        c->stream->after = {capturing->launches.size() - 1};
         return rc;
     }
     emulated.launches++;
@@ -313,14 +349,35 @@ cudaError_t cudaLaunchKernelExC(const cudaLaunchConfig_t *c, const void *f, void
     return rc;
 }
 
-cudaError_t cudaStreamBeginCapture(cudaStream_t, enum cudaStreamCaptureMode)
+cudaError_t cudaStreamBeginCapture(cudaStream_t s, enum cudaStreamCaptureMode)
 {
-    return make(&capturing);
+    const cudaError_t rc = make(&capturing);
+    if (rc != cudaSuccess) return rc;
+    s->after.clear();
+    capturing->streams.push_back(s);
+    return rc;
 }
-cudaError_t cudaStreamEndCapture(cudaStream_t, cudaGraph_t *g)
+/* Does launch i, or one of those before it, wait for j? */
+static bool comes_after(const emulator_graph *g, size_t i, size_t j)
 {
+    if (i == j) return true;
+    for (size_t k : g->launches[i].after)
+        if (k >= j && comes_after(g, k, j)) return true;
+    return false;
+}
+cudaError_t cudaStreamEndCapture(cudaStream_t s, cudaGraph_t *g)
+{
+    bool joined = true;
+    for (size_t b = 1; b < capturing->streams.size(); b++)
+        for (size_t last : capturing->streams[b]->after)
+            joined = joined && !s->after.empty() && comes_after(capturing, s->after[0], last);
     *g = capturing;
     capturing = nullptr;
+    return joined ? outcome() : cudaErrorStreamCaptureUnjoined;
+}
+cudaError_t cudaStreamWaitEvent(cudaStream_t s, cudaEvent_t e, unsigned)
+{
+    s->after.insert(s->after.end(), e->after.begin(), e->after.end());
     return outcome();
 }
 cudaError_t cudaGraphInstantiate(cudaGraphExec_t *e, cudaGraph_t g, unsigned long long)
@@ -329,15 +386,32 @@ cudaError_t cudaGraphInstantiate(cudaGraphExec_t *e, cudaGraph_t g, unsigned lon
     if (rc == cudaSuccess) **e = *g;
     return rc;
 }
+/* Branches run as far ahead of the others as they may: the last one first, or, every second time,
+ * the first one. */
 cudaError_t cudaGraphLaunch(cudaGraphExec_t e, cudaStream_t)
 {
+    static bool first_ahead;
     const cudaError_t rc = outcome();
     if (rc != cudaSuccess) return rc;
-    for (emulator_graph::launch &l : e->launches) {
+    std::vector<bool> done(e->launches.size());
+    first_ahead = !first_ahead;
+    for (size_t left = done.size(); left > 0; left--) {
+        size_t next = done.size();
+        for (size_t i = 0; i < done.size(); i++) {
+            emulator_graph::launch &l = e->launches[i];
+            bool ready = !done[i];
+            for (size_t k : l.after) ready = ready && done[k];
+            if (!ready) continue;
+            if (next == done.size() || (first_ahead ? l.branch < e->launches[next].branch
+                                                    : l.branch > e->launches[next].branch))
+                next = i;
+        }
+        emulator_graph::launch &l = e->launches[next];
         void *args[1] = {l.argument.data()};
         l.config.attrs = l.attrs.data();
         const cudaError_t launched = cudaLaunchKernelExC(&l.config, l.kernel, args);
         if (launched != cudaSuccess) return launched;
+        done[next] = true;
     }
     return rc;
 }
@@ -430,7 +504,12 @@ cudaError_t cudaStreamDestroy(cudaStream_t s) { return release(s); }
 cudaError_t cudaStreamSynchronize(cudaStream_t) { return outcome(); }
 cudaError_t cudaEventCreate(cudaEvent_t *e) { return make(e); }
 cudaError_t cudaEventDestroy(cudaEvent_t e) { return release(e); }
-cudaError_t cudaEventRecord(cudaEvent_t, cudaStream_t) { return outcome(); }
+cudaError_t cudaEventCreateWithFlags(cudaEvent_t *e, unsigned) { return make(e); }
+cudaError_t cudaEventRecord(cudaEvent_t e, cudaStream_t s)
+{
+    e->after = s->after;
+    return outcome();
+}
 cudaError_t cudaEventElapsedTime(float *ms, cudaEvent_t, cudaEvent_t)
 {
     *ms = 1;

@@ -17,6 +17,7 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <functional>
 #include <type_traits>
 
 #include "cuda_runtime_api.h"
@@ -66,6 +67,10 @@ const uint8_t *emulated_exchange(const void *mine, size_t n, size_t *stride);
 void emulated_copy(uint8_t *to, const uint8_t *from, int bytes);
 void emulated_commit();
 void emulated_copies_wait(int left);
+/** Of wgmma: done now or, in every second block, when it is waited for. */
+void emulated_product(std::function<void()> f);
+void emulated_products_commit();
+void emulated_products_wait(int left);
 uint8_t *emulated_shared_of(int rank);
 
 static inline void __syncthreads() { emulated_block_wait(); }
@@ -228,6 +233,41 @@ static inline void mma(int c[4], const unsigned a[4], const unsigned b[2])
         }
         c[q] += sum;
     }
+}
+
+/* PTX ISA, wgmma: rows 16 w + lane / 4 and 8 further for warp w of four, columns lane % 4 * 2, + 1,
+ * + 8 and so on. The swizzle is one of address bits: those of the row, 7 and up, into 4 and up. */
+static inline void group_visible() {}
+static inline void group_begin() {}
+static inline void group_commit() { emulated_products_commit(); }
+template <int LEFT> static inline void group_wait() { emulated_products_wait(LEFT); }
+template <typename T> static inline void group_sum(T &) {}
+template <int ROW> static inline const uint8_t *group_chunk(shared_at tile, int row, int chunk)
+{
+    const shared_at at = tile + (shared_at)(row * ROW + chunk * 16);
+    return (const uint8_t *)(uintptr_t)(at ^ (at >> 7 & (ROW == 128 ? 7 : 3)) << 4);
+}
+static inline float emulated_element(float, const uint8_t *chunk, int i)
+{
+    uint16_t bits;
+    memcpy(&bits, chunk + 2 * i, 2);
+    return pq_f16_to_f32(bits);
+}
+static inline int emulated_element(int, const uint8_t *chunk, int i) { return (int8_t)chunk[i]; }
+template <int NI, int ROW, typename T>
+static inline void group_mma(T c[NI][4], shared_at a, shared_at b)
+{
+    const int lane = lane_of(), row = (int)(threadIdx.x / 32 % 4) * 16 + lane / 4;
+    emulated_product([c, a, b, row, lane] {
+        const int each = std::is_same<T, float>::value ? 8 : 16; /* elements of a chunk */
+        for (int q = 0; q < 4 * NI; q++)
+            for (int chunk = 0; chunk < 2; chunk++) {
+                const uint8_t *x = group_chunk<ROW>(a, row + q % 4 / 2 * 8, chunk),
+                              *y = group_chunk<ROW>(b, q / 4 * 8 + lane % 4 * 2 + q % 2, chunk);
+                for (int i = 0; i < each; i++)
+                    c[q / 4][q % 4] += emulated_element(T(), x, i) * emulated_element(T(), y, i);
+            }
+    });
 }
 
 #endif
