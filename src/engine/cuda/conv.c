@@ -161,8 +161,10 @@ static void fill_epilogue(const cu_session *s, size_t i, pq_cu_conv *p)
  * that of a conversion on the way. */
 static void find_guarded(pq_cu_conv *p)
 {
-    p->guarded = p->exact && p->act.act == PQ_ACT_SILU &&
-                 (p->sum_act.act == PQ_ACT_NONE || p->sum_act.act == PQ_ACT_RELU);
+    const int act = p->act.act, sum = p->residual ? p->sum_act.act : PQ_ACT_NONE;
+    const bool plain = act == PQ_ACT_NONE || act == PQ_ACT_RELU,
+               plain_sum = sum == PQ_ACT_NONE || sum == PQ_ACT_RELU;
+    p->guarded = p->exact && ((act == PQ_ACT_SILU && plain_sum) || (plain && sum == PQ_ACT_SILU));
     for (int k = 0; k < p->n_dest; k++)
         p->guarded = p->guarded && !p->dest[k].round16 &&
                      (p->dest[k].pre.scale != 0 || p->dest[k].form.scale != 0);

@@ -41,6 +41,13 @@ template <typename T> static __device__ __forceinline__ void add8(T t[8], const 
     add_bits(&t[4], b.x), add_bits(&t[5], b.y), add_bits(&t[6], b.z), add_bits(&t[7], b.w);
 }
 
+static __device__ __forceinline__ void read8(float t[8], const float *from)
+{
+    const float4 a = *(const float4 *)from, b = *(const float4 *)(from + 4);
+    t[0] = a.x, t[1] = a.y, t[2] = a.z, t[3] = a.w;
+    t[4] = b.x, t[5] = b.y, t[6] = b.z, t[7] = b.w;
+}
+
 /* A sum as a real number, bias in it. */
 static __device__ __forceinline__ float real_sum(float sum, float, float bias)
 {
@@ -118,6 +125,7 @@ __global__ void __launch_bounds__(PQ_CU_CONV_THREADS(BM, BN, WM, WN, WK))
         scale[i] = p.scale[n0 + i];
         bias[i] = p.bias[n0 + i];
     }
+    if (warp == 0) fetch_exact(p, lane);
 
     /* Row i of this thread: what tap (0, 0) reads, which may lie outside, counted from the block's
      * first pixel. No byte is read where a tap lies outside. */
@@ -305,10 +313,11 @@ __global__ void __launch_bounds__(PQ_CU_CONV_THREADS(BM, BN, WM, WN, WK))
             for (int k = 0; k < PARTS; k++) add8(t, sums + k * SUMS + row * LD + col);
         }
         const int n = p.n - c < 8 ? p.n - c : 8;
-        float y[8];
+        float by[8], on[8], y[8]; /* scales and biases behind the last channel are anything */
+        read8(by, scale + col);
+        read8(on, bias + col);
 #pragma unroll
-        for (int i = 0; i < 8; i++)
-            y[i] = i < n ? real_sum(t[i], scale[col + i], bias[col + i]) : 0.0f;
+        for (int i = 0; i < 8; i++) y[i] = i < n ? real_sum(t[i], by[i], on[i]) : 0.0f;
         finish8(p, m, c, n, y);
     }
 #if __CUDA_ARCH__ >= 900

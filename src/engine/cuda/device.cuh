@@ -157,6 +157,8 @@ static __device__ __noinline__ void store_one(const pq_cu_form &f, float inv, ui
     }
 }
 
+/* Places are chosen by a number, and what is read of one costs as much as several elements: here
+ * and below nothing is, for each element. */
 static __device__ __forceinline__ void write8(const pq_cu_dest &d, int64_t at, int n,
                                               const float y[8])
 {
@@ -177,20 +179,31 @@ static __device__ __forceinline__ void write8(const pq_cu_dest &d, int64_t at, i
         *(float4 *)(data + 4 * at) = make_float4(y[0], y[1], y[2], y[3]);
         *(float4 *)(data + 4 * at + 16) = make_float4(y[4], y[5], y[6], y[7]);
     } else {
+        const pq_cu_form f = d.form;
+        const float inv = d.inv;
         uint2 v = make_uint2(0, 0);
 #pragma unroll
         for (int i = 0; i < 4; i++) {
-            v.x |= (unsigned)(quantize(y[i], d.inv, d.form) & 255) << 8 * i;
-            v.y |= (unsigned)(quantize(y[4 + i], d.inv, d.form) & 255) << 8 * i;
+            v.x |= (unsigned)(quantize(y[i], inv, f) & 255) << 8 * i;
+            v.y |= (unsigned)(quantize(y[4 + i], inv, f) & 255) << 8 * i;
         }
         *(uint2 *)(data + at) = v;
     }
 }
 
-/* What quantizing and back on the way to a place makes of a value. */
-static __device__ __noinline__ float pass(const pq_cu_dest &d, float y)
+/* What float16, and quantizing and back, on the way to a place make of values. */
+static __device__ __forceinline__ void pass8(const pq_cu_dest &d, float t[8])
 {
-    return (float)(quantize(y, d.pre_inv, d.pre) - d.pre.zp) * d.pre.scale;
+    if (d.round16) {
+#pragma unroll
+        for (int i = 0; i < 8; i++) t[i] = __half2float(__float2half_rn(t[i]));
+    }
+    const pq_cu_form f = d.pre;
+    const float inv = d.pre_inv;
+    if (f.scale != 0) {
+#pragma unroll
+        for (int i = 0; i < 8; i++) t[i] = (float)(quantize(t[i], inv, f) - f.zp) * f.scale;
+    }
 }
 
 /* Channels c .. c + 7 of pixel m to everywhere they belong. n: how many of the eight exist. */
@@ -201,39 +214,47 @@ static __device__ __forceinline__ void store8(const pq_cu_dest *dest, int n_dest
 #pragma unroll 1
     for (int k = 0; k < n_dest; k++) {
         const pq_cu_dest &d = dest[k];
-        if (c < d.first || c >= d.last) continue;
-        const int left = d.last - c < n ? d.last - c : n;
+        const int first = d.first, last = d.last, up = d.up;
+        if (c < first || c >= last) continue;
+        const int left = last - c < n ? last - c : n;
         float t[8];
 #pragma unroll
-        for (int i = 0; i < 8; i++) {
-            t[i] = d.round16 ? __half2float(__float2half_rn(y[i])) : y[i];
-            if (d.pre.scale != 0) t[i] = pass(d, t[i]);
-            if (i >= left) t[i] = 0; /* padding, which conv_mma takes to be finite */
+        for (int i = 0; i < 8; i++) t[i] = y[i];
+        pass8(d, t);
+        if (left < 8) { /* padding, which conv_mma takes to be finite */
+#pragma unroll
+            for (int i = 0; i < 8; i++)
+                if (i >= left) t[i] = 0;
         }
+        const int64_t pitch = d.pitch;
         int64_t to = m;
-        if (d.up > 1) {
+        if (up > 1) {
             const int row = m / px.w, x = m - row * px.w; /* row counts through all images */
-            to = (int64_t)row * d.up * px.w * d.up + x * d.up;
+            to = (int64_t)row * up * px.w * up + x * up;
         }
 #pragma unroll 1
-        for (int j = 0; j < d.up; j++)
+        for (int j = 0; j < up; j++)
 #pragma unroll 1
-            for (int i = 0; i < d.up; i++)
-                write8(d, (to + (int64_t)j * px.w * d.up + i) * d.pitch + (c - d.first), left, t);
+            for (int i = 0; i < up; i++)
+                write8(d, (to + (int64_t)j * px.w * up + i) * pitch + (c - first), left, t);
     }
 }
 
-/* Which of the eight could an error of a few units in the last place, of activations up to `most`,
- * put into another level? One in some thousands; bit i for element i. */
+/* Which of the eight could the error of the fast SiLU put into another level? One in some ten
+ * thousands; bit i for element i. The error is below 6e-7 of a positive value and 2e-7 for a
+ * negative argument (CUDA's bounds of __expf and __fdividef, at the worst argument); half as much
+ * again, and the rounding of the level itself, are allowed for. `most`: of the SiLU of the eight.
+ */
 static __device__ __forceinline__ unsigned near_ties(const pq_cu_conv &p, int c, const float y[8],
                                                      float most)
 {
     unsigned near = 0;
 #pragma unroll 1
     for (int k = 0; k < p.n_dest; k++) {
-        if (c < p.dest[k].first || c >= p.dest[k].last) continue;
-        const float inv = p.dest[k].pre.scale != 0 ? p.dest[k].pre_inv : p.dest[k].inv;
-        const float bound = 0.5f - (most * inv * 4e-6f + 2e-5f);
+        const pq_cu_dest &d = p.dest[k];
+        if (c < d.first || c >= d.last) continue;
+        const float inv = d.pre.scale != 0 ? d.pre_inv : d.inv;
+        const float bound = 0.5f - (fmaf(most, 9e-7f, 3e-7f) * inv + 2e-5f);
 #pragma unroll
         for (int i = 0; i < 8; i++)
             if (!(fabsf(y[i] * inv - rintf(y[i] * inv)) < bound)) near |= 1u << i;
@@ -251,20 +272,34 @@ static __device__ __noinline__ float finish_one(const pq_cu_conv &p, float x, fl
     return activate_as(p.sum_act, f != 0 ? fmaf(r, f, y) : y + r, true);
 }
 
+/* One warp, before there is anything to do: its code and the table of exp_exact come near, which
+ * costs more than what they compute, and hides behind the launch before. */
+static __device__ __forceinline__ void fetch_exact(const pq_cu_conv &p, int lane)
+{
+    if (p.guarded) use(finish_one(p, (float)lane * -0.0217f, 0.0f));
+}
+
+static __device__ __forceinline__ float most_of(const float y[8])
+{
+    float most = 0;
+#pragma unroll
+    for (int i = 0; i < 8; i++) most = fmaxf(most, fabsf(y[i]));
+    return most;
+}
+
 /* Activation, residual, activation of the sum, and out: ref's order. */
 static __device__ __forceinline__ void finish8(const pq_cu_conv &p, int m, int c, int n,
                                                const float x[8])
 {
     const bool exact = p.exact && !p.guarded;
-    float y[8], r[8], most = 0;
+    float y[8], r[8];
 #pragma unroll
     for (int i = 0; i < 8; i++) {
         y[i] = x[i];
         r[i] = 0;
     }
     activate8(p.act, exact, y);
-#pragma unroll
-    for (int i = 0; i < 8; i++) most = fmaxf(most, fabsf(y[i]));
+    float most = most_of(y);
     if (p.residual) {
         const pq_cu_form &f = p.residual_form;
         const pq_cu_form levels = {f.dtype, f.scale != 0 ? 1.0f : 0.0f, f.zp};
@@ -273,6 +308,7 @@ static __device__ __forceinline__ void finish8(const pq_cu_conv &p, int m, int c
         for (int i = 0; i < 8; i++) /* one rounding for scale and sum */
             y[i] = f.scale != 0 ? fmaf(r[i], f.scale, y[i]) : y[i] + r[i];
         activate8(p.sum_act, exact, y);
+        if (p.sum_act.act == PQ_ACT_SILU) most = most_of(y);
     }
     if (p.guarded) {
         const unsigned near = near_ties(p, c, y, most);

@@ -35,7 +35,7 @@ void cu_choose(cu_node *n, const pq_cu_variant *v, int variant, int split)
 
 cudaError_t cu_launch(const cu_session *s, const cu_node *n, cudaStream_t stream)
 {
-    cudaLaunchAttribute attr[2];
+    cudaLaunchAttribute attr[3];
     unsigned n_attr = 0;
     union {
         const void *in;
@@ -51,6 +51,8 @@ cudaError_t cu_launch(const cu_session *s, const cu_node *n, cudaStream_t stream
         attr[n_attr].val.clusterDim.x = attr[n_attr].val.clusterDim.y = 1;
         attr[n_attr++].val.clusterDim.z = n->cluster;
     }
+    attr[n_attr].id = cudaLaunchAttributePriority; /* the main branch is the longest path */
+    attr[n_attr++].val.priority = n->side ? 0 : -1;
     const cudaLaunchConfig_t config = {.gridDim = {n->grid[0], n->grid[1], n->grid[2]},
                                        .blockDim = {n->block, 1, 1},
                                        .dynamicSmemBytes = n->smem,

@@ -163,6 +163,7 @@ static inline void copy16_if(shared_at to, const uint8_t *from, bool in)
 }
 static inline void copy16(shared_at to, const uint8_t *from) { copy16_if(to, from, true); }
 template <typename T> static inline void keep(T &) {}
+static inline void use(float) {}
 static inline void copies_commit() { emulated_commit(); }
 template <int LEFT> static inline void copies_wait() { emulated_copies_wait(LEFT); }
 

@@ -38,10 +38,11 @@ typedef struct dim3 {
 } dim3;
 typedef enum cudaLaunchAttributeID {
     cudaLaunchAttributeClusterDimension,
-    cudaLaunchAttributeProgrammaticStreamSerialization
+    cudaLaunchAttributeProgrammaticStreamSerialization,
+    cudaLaunchAttributePriority
 } cudaLaunchAttributeID;
 typedef union cudaLaunchAttributeValue {
-    int programmaticStreamSerializationAllowed;
+    int programmaticStreamSerializationAllowed, priority;
     dim3 clusterDim;
 } cudaLaunchAttributeValue;
 typedef struct cudaLaunchAttribute {
