@@ -14,7 +14,7 @@
 extern "C" {
 #endif
 
-#define PQ_ENGINE_ABI 1u
+#define PQ_ENGINE_ABI 2u
 
 typedef struct pq_engine pq_engine;
 typedef struct pq_session pq_session;
@@ -98,6 +98,9 @@ struct pq_engine {
     /* Optional: milliseconds that the device was at work in the session's last run, copies to and
      * from it not counted. */
     double (*device_ms)(const pq_session *s);
+    /* Optional: memory from which copies to the device are fast, for inputs and outputs; other
+     * memory does as well. *out is the caller's (pq_buf_unref). Errors: NOMEM, ENGINE. */
+    pq_status (*memory)(pq_ctx *ctx, pq_buf **out, size_t bytes);
 };
 
 /** First member of every engine's session. */
@@ -130,6 +133,10 @@ PQ_API PQ_MUST_USE pq_status pq_compile(pq_ctx *ctx, pq_session **out, const pq_
 PQ_API PQ_MUST_USE pq_status pq_run(pq_ctx *ctx, pq_session *s, const pq_tensor *in, size_t n_in,
                                     pq_tensor *out, size_t n_out);
 PQ_API void pq_session_free(pq_session *s);
+/** A float32 tensor in memory that suits the engine; its numbers are anything. Memory: release with
+ *  pq_tensor_clear. Errors: NOMEM, INVALID (bad shape), those of the engine's memory. */
+PQ_API PQ_MUST_USE pq_status pq_engine_tensor(pq_ctx *ctx, pq_tensor *out, const pq_engine *engine,
+                                              const pq_shape *shape);
 /** Output tensors of the right shapes; clear each with pq_tensor_clear. */
 PQ_API PQ_MUST_USE pq_status pq_session_outputs(pq_ctx *ctx, pq_tensor **out, pq_session *s);
 PQ_API void pq_session_outputs_free(pq_tensor *out, const pq_session *s);

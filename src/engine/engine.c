@@ -98,11 +98,21 @@ void pq_session_free(pq_session *s)
     if (s) s->engine->destroy(s);
 }
 
+pq_status pq_engine_tensor(pq_ctx *ctx, pq_tensor *out, const pq_engine *engine,
+                           const pq_shape *shape)
+{
+    const int64_t n = pq_shape_count(shape);
+    if (!engine->memory || n <= 0 || (uint64_t)n > SIZE_MAX / sizeof(float))
+        return pq_tensor_new(ctx, out, PQ_F32, shape);
+    *out = (pq_tensor){.dtype = PQ_F32, .shape = *shape};
+    return engine->memory(ctx, &out->buf, (size_t)n * sizeof(float));
+}
+
 pq_status pq_session_outputs(pq_ctx *ctx, pq_tensor **out, pq_session *s)
 {
     pq_status st = pq_alloc(ctx, out, s->n_outputs, sizeof **out);
     for (size_t i = 0; st == PQ_OK && i < s->n_outputs; i++)
-        st = pq_tensor_new(ctx, &(*out)[i], PQ_F32, &s->output_shape[i]);
+        st = pq_engine_tensor(ctx, &(*out)[i], s->engine, &s->output_shape[i]);
     if (st != PQ_OK) {
         pq_session_outputs_free(*out, s);
         *out = NULL;

@@ -103,6 +103,13 @@ static pq_status compile(pq_ctx *ctx, pq_session **out, const pq_graph *g, const
     return st == PQ_OK ? pq_prefix(ctx, e->compile(ctx, out, g, plan, opts), "engine 'cuda'") : st;
 }
 
+static pq_status memory(pq_ctx *ctx, pq_buf **out, size_t bytes)
+{
+    const pq_engine *e;
+    pq_status st = open_module(ctx, &e);
+    return st == PQ_OK ? pq_prefix(ctx, e->memory(ctx, out, bytes), "engine 'cuda'") : st;
+}
+
 /* Sessions belong to the module's engine: these are never asked. */
 static pq_status run(pq_ctx *ctx, pq_session *s, const pq_tensor *in, size_t n_in, pq_tensor *out,
                      size_t n_out)
@@ -118,4 +125,5 @@ const pq_engine pq_engine_cuda_module = {.abi = PQ_ENGINE_ABI,
                                          .accepts = pq_cuda_accepts,
                                          .compile = compile,
                                          .run = run,
-                                         .destroy = destroy};
+                                         .destroy = destroy,
+                                         .memory = memory};

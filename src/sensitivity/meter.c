@@ -203,7 +203,7 @@ pq_status pq_meter_new(pq_ctx *ctx, pq_meter **out, const pq_meter_opts *opts)
     m->n_ops = pq_graph_quantizable_count(opts->graph);
     PQ_TRY(find_context(ctx, opts, context, &m->rounds_outputs));
     PQ_TRY(pq_journal_open(ctx, &m->journal, context, opts->journal));
-    PQ_TRY(pq_tensor_new(ctx, &m->in, PQ_F32, shape));
+    PQ_TRY(pq_engine_tensor(ctx, &m->in, opts->engine, shape));
     PQ_TRY(spread(ctx, m));
     PQ_TRY(keep_inputs(ctx, m));
     m->n_screened = places_of(m, opts->screen_images ? opts->screen_images : most_screened);

@@ -601,10 +601,28 @@ static void wait_for_nodes(cu_session *s)
     }
 }
 
+/* Room for the weights as they will be stored, about: growing it step by step would copy them. */
+static size_t expected_bytes(const cu_session *s)
+{
+    const pq_program *p = s->program;
+    size_t n = 1 << 16;
+    for (size_t i = 0; i < p->n_steps; i++) {
+        if (!cu_is_weighted(s, i)) continue;
+        const int64_t count = pq_shape_count(&pq_in(p->graph, cu_node_of(s, i), 1)->shape);
+        const size_t each = p->step[i].precision == PQ_PREC_INT8   ? 1
+                            : p->step[i].precision == PQ_PREC_FP16 ? 2
+                                                                   : 4;
+        n += (count > 0 ? (size_t)count : 0) * each * 9 / 8 + BLOB_ALIGN;
+    }
+    return n;
+}
+
 pq_status cu_build(pq_ctx *ctx, cu_session *s)
 {
     const pq_program *p = s->program;
-    pq_status st = PQ_OK;
+    pq_status st;
+    s->blob_room = expected_bytes(s);
+    PQ_TRY(pq_alloc(ctx, &s->blob, s->blob_room, 1));
     for (size_t i = 0; i < p->n_slots; i++)
         if (s->slot[i].plain) PQ_TRY(build_input(ctx, s, (pq_slot_id)i));
     for (size_t i = 0; i < p->n_steps; i++) {

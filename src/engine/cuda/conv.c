@@ -61,15 +61,18 @@ static size_t index_of(const source *w, int o, int tap, int c)
     }
 }
 
-/* One weight in the stored type, `at` elements into `to`. */
-static void put(uint8_t *to, size_t at, pq_dtype t, const source *w, size_t from)
+/* n weights in the stored type, `step` elements apart. */
+static void put(void *to, pq_dtype t, const source *w, size_t from, size_t step, size_t n)
 {
+    int8_t *q = to;
+    uint16_t *h = to;
+    float *f = to;
     if (t == PQ_S8)
-        to[at] = (uint8_t)w->q[from];
+        for (size_t i = 0; i < n; i++) q[i] = w->q[from + i * step];
     else if (t == PQ_F16)
-        ((uint16_t *)(void *)to)[at] = pq_f32_to_f16(w->alpha * w->f[from]);
+        for (size_t i = 0; i < n; i++) h[i] = pq_f32_to_f16(w->alpha * w->f[from + i * step]);
     else
-        ((float *)(void *)to)[at] = w->alpha * w->f[from];
+        for (size_t i = 0; i < n; i++) f[i] = w->alpha * w->f[from + i * step];
 }
 
 /* As float32 for the kernels that compute in it; rounded where the plan says float16. */
@@ -176,14 +179,14 @@ static void find_guarded(pq_cu_conv *p)
 static void pack_rows(const cu_session *s, const cu_node *n, const source *w, pq_dtype t, int first)
 {
     const pq_cu_conv *p = &n->p.conv;
-    const size_t per = PQ_CU_CHUNK / pq_dtype_size(t);
     for (int o = 0; o < w->o; o++) {
         uint8_t *row =
             s->blob + n->weight_at + (size_t)(first + o) * (size_t)p->k_row * PQ_CU_CHUNK;
-        for (int tap = 0; tap < w->taps; tap++)
-            for (int c = 0; c < w->c; c++)
-                put(row, (size_t)tap * (size_t)p->chunks * per + (size_t)c, t, w,
-                    index_of(w, o, tap, c));
+        for (int tap = 0; tap < w->taps; tap++) {
+            const size_t from = index_of(w, o, tap, 0), next = index_of(w, o, tap, 1);
+            put(row + (size_t)tap * (size_t)p->chunks * PQ_CU_CHUNK, t, w, from, next - from,
+                (size_t)w->c);
+        }
     }
 }
 

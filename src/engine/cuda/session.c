@@ -329,6 +329,21 @@ static pq_status compile(pq_ctx *ctx, pq_session **out, const pq_graph *g, const
 
 /* ---- running ---- */
 
+static void release_memory(void *p) { cudaFreeHost(p); }
+
+/* Page-locked: else a copy goes through the driver's own, at a third of the speed. */
+static pq_status memory(pq_ctx *ctx, pq_buf **out, size_t bytes)
+{
+    void *p = NULL;
+    pq_status st = PQ_OK;
+    *out = NULL;
+    CU_TRY(ctx, cudaHostAlloc(&p, bytes, cudaHostAllocPortable));
+    st = pq_buf_wrap(ctx, out, p, bytes, release_memory, p);
+    if (st != PQ_OK) cudaFreeHost(p);
+out:
+    return st;
+}
+
 static pq_status send(pq_ctx *ctx, cu_session *s, const pq_tensor *in)
 {
     pq_status st = PQ_OK;
@@ -443,4 +458,5 @@ const pq_engine pq_engine_cuda = {.abi = PQ_ENGINE_ABI,
                                   .run = run,
                                   .destroy = destroy,
                                   .layers = layers,
-                                  .device_ms = device_ms};
+                                  .device_ms = device_ms,
+                                  .memory = memory};

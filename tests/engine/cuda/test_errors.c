@@ -46,8 +46,8 @@ static pq_status compile_and_run(net *n)
         assert_null(s);
         return st;
     }
-    PQ_CHECK(ctx, pq_session_outputs(ctx, &out, s));
-    st = pq_run(ctx, s, &n->in, 1, out, 1);
+    st = pq_session_outputs(ctx, &out, s);
+    if (st == PQ_OK) st = pq_run(ctx, s, &n->in, 1, out, 1);
     pq_session_outputs_free(out, s);
     pq_session_free(s);
     return st;

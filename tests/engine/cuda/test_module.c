@@ -32,7 +32,7 @@ static void test_absent(void **state)
                   "PQUANT_CUDA is 'tests/engine/cuda', where there is no libpquant_cuda.so");
     expect_absent("no/such/file", "engine 'cuda': PQUANT_CUDA is 'no/such/file'");
     expect_absent("README.md", "engine 'cuda': README.md: ");
-    expect_absent(PQ_TEST_OTHER_BUILD, "has interface version 2, expected 1: of another build");
+    expect_absent(PQ_TEST_OTHER_BUILD, "has interface version 3, expected 2: of another build");
 }
 
 /* The whole way of a command: named, probed, asked, compiled, run, against ref. */

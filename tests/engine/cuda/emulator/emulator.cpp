@@ -437,6 +437,8 @@ cudaError_t cudaFree(void *p)
     free(p);
     return cudaSuccess;
 }
+cudaError_t cudaHostAlloc(void **p, size_t n, unsigned) { return cudaMalloc(p, n); }
+cudaError_t cudaFreeHost(void *p) { return cudaFree(p); }
 cudaError_t cudaMemset(void *p, int value, size_t n)
 {
     (void)value; /* the engine must not count on it */
