@@ -239,6 +239,7 @@ pq_status pq_plan_quantize_weights(pq_ctx *ctx, int8_t **q, float **scale, const
     const int64_t n = pq_shape_count(shape), channels = shape->dim[axis];
     int64_t inner = 1;
     for (int i = axis + 1; i < shape->rank; i++) inner *= shape->dim[i];
+    const int64_t rows = inner > 0 ? n / inner : 0; /* each of one channel, in turn */
     *q = NULL;
     *scale = NULL;
     pq_status st = pq_alloc(ctx, q, (size_t)n, 1);
@@ -251,16 +252,23 @@ pq_status pq_plan_quantize_weights(pq_ctx *ctx, int8_t **q, float **scale, const
     if (given_scale)
         memcpy(*scale, given_scale, (size_t)channels * sizeof **scale);
     else {
-        for (int64_t i = 0; i < n; i++) {
-            float *s = &(*scale)[i / inner % channels];
-            *s = fmaxf(*s, fabsf(w[i]));
+        for (int64_t o = 0; o < rows; o++) {
+            float *s = &(*scale)[o % channels], most = *s;
+            for (int64_t i = 0; i < inner; i++) {
+                const float a = fabsf(w[o * inner + i]);
+                most = a > most ? a : most;
+            }
+            *s = most;
         }
         for (int64_t c = 0; c < channels; c++)
             (*scale)[c] = (*scale)[c] > 0 ? (*scale)[c] / 127.0f : 1.0f;
     }
-    for (int64_t i = 0; i < n; i++) {
-        float v = rintf(w[i] / (*scale)[i / inner % channels]);
-        (*q)[i] = (int8_t)fmaxf(-127.0f, fminf(127.0f, v));
+    for (int64_t o = 0; o < rows; o++) {
+        const float s = (*scale)[o % channels];
+        for (int64_t i = o * inner; i < (o + 1) * inner; i++) {
+            const float v = rintf(w[i] / s);
+            (*q)[i] = (int8_t)(v < 127.0f ? (v > -127.0f ? v : -127.0f) : 127.0f);
+        }
     }
     return PQ_OK;
 }
