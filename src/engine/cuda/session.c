@@ -217,7 +217,7 @@ out:
 static pq_status launch_on(pq_ctx *ctx, const cu_session *s, size_t i, cudaEvent_t *ended)
 {
     const cu_node *n = &s->node[i];
-    const cudaStream_t stream = n->side ? s->second : s->stream;
+    cudaStream_t stream = n->side ? s->second : s->stream;
     pq_status st;
     if (n->wait >= 0) CU_TRY(ctx, cudaStreamWaitEvent(stream, ended[n->wait], 0));
     PQ_TRY(launch(ctx, s, n, stream));
