@@ -454,6 +454,7 @@ pq_status pq_measure_front(pq_ctx *ctx, pq_choice **out, size_t *n_out, pq_meter
     *n_out = 0;
     PQ_TRY(init_search(ctx, &s, scores->units.n_ops));
     PQ_TRY(pq_problem_front(ctx, &f, &model->problem));
+    if (n > f.n) n = f.n;
     PQ_TRY(pq_alloc(ctx, out, n, sizeof **out));
     size_t last = f.n;
     for (size_t i = 0; i < n && !pq_meter_late(m); i++) {
@@ -463,8 +464,8 @@ pq_status pq_measure_front(pq_ctx *ctx, pq_choice **out, size_t *n_out, pq_meter
         size_t at = f.n - 1;
         for (size_t k = 0; k < f.n; k++)
             if (fabs(f.at[k].ms - want) < fabs(f.at[at].ms - want)) at = k;
-        if (at >= last && last == 0) break;
-        if (at >= last) at = last - 1; /* taken: the next slower one */
+        if (at >= last) at = last - 1;      /* taken: the next slower one, */
+        if (at < n - 1 - i) at = n - 1 - i; /* but one is left for each that follows */
         last = at;
         PQ_TRY(pq_progress(ctx, "front", i, n));
         pq_model_label(model, &scores->units, f.at[at].x, s.label);
