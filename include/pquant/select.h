@@ -21,6 +21,7 @@ typedef struct pq_choice {
     double predicted, ms; /* of the model: drop, and milliseconds; without a model 0 */
     double int8_mac_share;
     bool within; /* the budget holds */
+    bool cut;    /* the meter's deadline ended the search: a faster plan may hold */
 } pq_choice;
 
 /**
@@ -61,13 +62,13 @@ PQ_API void pq_model_label(const pq_model *m, const pq_units *u, const uint8_t *
 
 /**
  * The fastest plan by the model whose drop, measured on all images, is at most max_drop: the far
- * end where it holds; else units taken out of it one by one where that was measured to help; else
- * points of the front of the model, from the one predicted to hold, in steps that double and then
- * halve. Then each unit that was kept, the least damage for its time first, is quantized again
- * where the budget still holds without it. A plan is refused after a part of the images where it is
- * certain to fail, and accepted on all of them only. Past the meter's deadline the best plan so far
- * stands; where none held yet, the one predicted to hold is tried, then one predicted to lose half
- * as much, then full precision.
+ * end where it holds; else units taken out of it, those first that were measured to help most for
+ * their time; else points of the front of the model, from the one predicted to hold, in steps that
+ * double and then halve. Then each unit that was kept, the least damage for its time first, is
+ * quantized again where the budget still holds without it. A plan is refused after a part of the
+ * images where it is certain to fail, and accepted on all of them only. Past the meter's deadline
+ * the best plan so far stands; where none held yet, the one predicted to hold is tried, then one
+ * predicted to lose half as much, then full precision; cut says that it came to that.
  * @param max_drop AP, 0 .. 1.
  * Memory: clear with pq_choice_clear. Errors: as pq_meter_measure.
  */

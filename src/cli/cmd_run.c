@@ -19,13 +19,29 @@ typedef struct request {
 /* A plan must be so much faster than full precision to be worth its loss. */
 static const double least_gain = 1.02;
 
+/* By how much the plan is faster. One that is full precision itself is not, whatever noise says. */
+static double gain_of(const cli_row *row, size_t n, const pq_choice *c)
+{
+    for (size_t k = 0; k < c->n; k++)
+        if (c->label[k] != PQ_LABEL_FULL) return row[0].ms / row[n - 1].ms;
+    return 1;
+}
+
 /* What the figures say, in one line, and the exit status that goes with it. */
 static int verdict(char *text, size_t size, const cli_row *row, size_t n, const cli_decision *d,
                    const cli_budget *b)
 {
     const cli_row *p = &row[n - 1];
-    const double gain = row[0].ms / p->ms;
+    const double gain = gain_of(row, n, &d->choice);
     char interval[48] = "";
+    if (gain < least_gain && d->choice.cut) {
+        snprintf(
+            text, size,
+            "the time budget ended before a faster plan was found that holds the other one: "
+            "full precision takes %.3f ms, all-INT8 %.3f ms; the outputs are in full precision",
+            row[0].ms, row[n - 2].ms);
+        return CLI_NOT_WORTH;
+    }
     if (gain < least_gain) {
         snprintf(
             text, size,
@@ -147,7 +163,7 @@ static pq_status run(pq_ctx *ctx, const request *r, const cli_common *c, const c
     PQ_TRY(make_rows(&w, &d, (int)r->runs, row, &n, plan));
 
     *status = verdict(text, sizeof text, row, n, &d, &r->budget);
-    const bool slower = row[0].ms / row[n - 1].ms < least_gain;
+    const bool slower = gain_of(row, n, &d.choice) < least_gain;
     if (slower) memset(d.choice.label, PQ_LABEL_FULL, d.choice.n);
     const pq_plan *answer = slower ? plan[0] : plan[n - 1];
     if (w.engine->layers)

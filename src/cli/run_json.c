@@ -208,6 +208,7 @@ cJSON *cli_run_json(const cli_work *w, const cli_outcome *o)
     bool ok = cJSON_AddStringToObject(doc, "command", o->command) &&
               cJSON_AddStringToObject(doc, "verdict", o->verdict) &&
               cli_add_number(doc, "status", o->status) &&
+              cJSON_AddBoolToObject(doc, "time_ran_out", o->decision->choice.cut) &&
               cJSON_AddStringToObject(doc, "model", w->model.path) &&
               cJSON_AddStringToObject(doc, "family", w->model.graph->family) &&
               cJSON_AddStringToObject(doc, "graph_hash", hash) && add_machine(doc, w) &&

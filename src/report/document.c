@@ -148,6 +148,7 @@ static bool add_verdict(cJSON *doc, const cJSON *run)
     }
     return o && pq_put_text(o, "text", pq_field_text(run, "verdict")) &&
            pq_put_number(o, "status", pq_field_number(run, "status")) &&
+           pq_put_copy(o, "time_ran_out", pq_field(run, "time_ran_out")) &&
            pq_put_number(o, "operators", n) && pq_put_number(o, "int8", int8);
 }
 

@@ -211,6 +211,13 @@ static void contents(pq_page *nav, const pq_page *body)
     pq_page_raw(nav, "</ul></nav>\n");
 }
 
+/* What status 3 means. */
+static const char *shortfall(const cJSON *verdict)
+{
+    if (pq_field_number(verdict, "int8") > 0) return "not within the budget";
+    return cJSON_IsTrue(pq_field(verdict, "time_ran_out")) ? "time ran out" : "not worth it";
+}
+
 static void run_head(pq_page *p, const cJSON *doc)
 {
     const double status = pq_field_number(pq_field(doc, "verdict"), "status");
@@ -218,9 +225,7 @@ static void run_head(pq_page *p, const cJSON *doc)
     if (status == 0)
         pq_page_raw(p, "<span class=\"badge good\">within the budget</span>");
     else if (isfinite(status))
-        pq_page_f(p, "<span class=\"badge warn\">%s</span>",
-                  pq_field_number(pq_field(doc, "verdict"), "int8") > 0 ? "not within the budget"
-                                                                        : "not worth it");
+        pq_page_f(p, "<span class=\"badge warn\">%s</span>", shortfall(pq_field(doc, "verdict")));
     pq_page_raw(p, "</p>\n<h1>");
     verdict(p, doc);
     pq_page_raw(p, "</h1>\n");

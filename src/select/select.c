@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "sensitivity/meter.h"
 
 void pq_choice_clear(pq_choice *c)
 {
@@ -56,7 +57,7 @@ typedef struct search {
     uint8_t *x, *best; /* per unit; best: the last that held */
     uint8_t *label;
     pq_measured measured; /* of best */
-    bool found;
+    bool found, cut;      /* cut: late said no to more */
     size_t n_tried;
 } search;
 
@@ -76,22 +77,35 @@ static pq_status init_search(pq_ctx *ctx, search *s, size_t n_ops)
     return st;
 }
 
-/* Measure s->x. */
-static pq_status try_x(pq_ctx *ctx, search *s, bool *held)
+/* Has the deadline come? Asked only where there is more to try. */
+static bool late(search *s)
 {
-    pq_measured d;
+    s->cut = s->cut || pq_meter_late(s->m);
+    return s->cut;
+}
+
+/* Measure s->x, as far as it could lose less than that. */
+static pq_status measure_x(pq_ctx *ctx, search *s, double give_up, pq_measured *d)
+{
     pq_status st = pq_progress(ctx, "select", s->n_tried, s->n_tried + 1);
     if (st != PQ_OK) return st;
     pq_model_label(s->model, &s->s->units, s->x, s->label);
-    st = pq_meter_measure(ctx, &d, s->m, s->label, s->max_drop);
+    st = pq_meter_measure(ctx, d, s->m, s->label, give_up);
     if (st != PQ_OK) return st;
     s->n_tried++;
-    *held = holds(&d, s->max_drop);
-    if (!*held) return PQ_OK;
+    if (!holds(d, s->max_drop)) return PQ_OK;
     memcpy(s->best, s->x, s->s->units.n);
-    s->measured = d;
+    s->measured = *d;
     s->found = true;
     return PQ_OK;
+}
+
+static pq_status try_x(pq_ctx *ctx, search *s, bool *held)
+{
+    pq_measured d;
+    const pq_status st = measure_x(ctx, s, s->max_drop, &d);
+    *held = st == PQ_OK && holds(&d, s->max_drop);
+    return st;
 }
 
 static pq_status try_point(pq_ctx *ctx, search *s, const pq_front *f, size_t i, bool *held)
@@ -118,7 +132,7 @@ static pq_status search_front(pq_ctx *ctx, search *s, const pq_front *f)
     pq_status st;
     PQ_TRY(try_point(ctx, s, f, at, &held));
     if (held) {
-        for (low = at, high = f->n; low + 1 < high && !pq_meter_late(s->m); step *= 2) {
+        for (low = at, high = f->n; low + 1 < high && !late(s); step *= 2) {
             const size_t next = low + step < f->n ? low + step : f->n - 1;
             PQ_TRY(try_point(ctx, s, f, next, &held));
             if (!held) {
@@ -130,7 +144,7 @@ static pq_status search_front(pq_ctx *ctx, search *s, const pq_front *f)
     } else {
         bool last = false; /* past the deadline one more, predicted to lose half as much */
         for (high = at, low = 0; high > 0 && !last; step *= 2) {
-            last = pq_meter_late(s->m);
+            last = late(s);
             if (last) {
                 const size_t safe = point_within(f, f->at[high].damage / 2);
                 step = safe < high ? high - safe : (high + 1) / 2;
@@ -144,7 +158,7 @@ static pq_status search_front(pq_ctx *ctx, search *s, const pq_front *f)
             high = next;
         }
     }
-    while (s->found && low + 1 < high && !pq_meter_late(s->m)) {
+    while (s->found && low + 1 < high && !late(s)) {
         const size_t middle = (low + high) / 2;
         PQ_TRY(try_point(ctx, s, f, middle, &held));
         *(held ? &low : &high) = middle;
@@ -199,7 +213,7 @@ static pq_status give_back(pq_ctx *ctx, search *s)
         const size_t n = list_changes(s, list);
         int failed = 0;
         any = false;
-        for (size_t i = 0; i < n && failed < MOST_FAILED && !pq_meter_late(s->m); i++) {
+        for (size_t i = 0; i < n && failed < MOST_FAILED && !late(s); i++) {
             bool held;
             memcpy(s->x, s->best, s->s->units.n);
             s->x[list[i].unit] = (uint8_t)(s->model->problem.n_labels - 1);
@@ -244,44 +258,83 @@ static void set_far(search *s)
             s->s->units.fixed[u] || s->s->aside[u] ? PQ_LABEL_FULL : (uint8_t)(p->n_labels - 1);
 }
 
+/* How much each of the first n helps alone at the far end, which s->x is, by AP; those that help
+ * most for their time come first. It ends at the first that is enough (*held), and where half of
+ * the time that is left is over. */
+static pq_status rank_helpers(pq_ctx *ctx, search *s, change *list, size_t n, double ms, bool *held)
+{
+    const pq_problem *p = &s->model->problem;
+    const double drop = s->s->far.drop, far_ms = pq_problem_ms(p, s->x);
+    const double end = pq_meter_set_deadline(s->m, 0);
+    pq_status st = PQ_OK;
+    *held = false;
+    if (end > 0) (void)pq_meter_set_deadline(s->m, (pq_meter_now() + end) / 2);
+    for (size_t i = 0; i < n && !*held && !pq_meter_late(s->m); i++) {
+        pq_measured d = {0};
+        const uint8_t old = s->x[list[i].unit];
+        s->x[list[i].unit] = PQ_LABEL_FULL;
+        const double more = pq_problem_ms(p, s->x) - far_ms;
+        if (far_ms + more < ms) PQ_TRY(measure_x(ctx, s, fmax(drop, s->max_drop), &d));
+        s->x[list[i].unit] = old;
+        *held = holds(&d, s->max_drop);
+        list[i].worth = d.whole ? fmin(0, d.drop - drop) / (fmax(more, 0) + 0.01 * far_ms) : 0;
+    }
+    qsort(list, n, sizeof *list, least_first);
+out:
+    (void)pq_meter_set_deadline(s->m, end);
+    return st;
+}
+
+/* Take units of the list out of INT8, each where that was measured to close that share of what is
+ * missing, up to plans as slow as `ms`. *drop: of s->x, before and after. */
+static pq_status climb(pq_ctx *ctx, search *s, const change *list, size_t n, double share,
+                       double ms, double *drop)
+{
+    enum { MOST_FAILED = 12 };
+    int failed = 0;
+    pq_status st = PQ_OK;
+    for (size_t i = 0; i < n && failed < MOST_FAILED && s->max_drop < *drop && !late(s); i++) {
+        pq_measured d = {0};
+        const uint8_t old = s->x[list[i].unit];
+        const double enough = *drop - share * (*drop - s->max_drop);
+        if (old == PQ_LABEL_FULL) continue;
+        s->x[list[i].unit] = PQ_LABEL_FULL;
+        failed++;
+        if (pq_problem_ms(&s->model->problem, s->x) < ms)
+            PQ_TRY(measure_x(ctx, s, fmax(enough, s->max_drop), &d));
+        if (d.whole && d.drop < enough) {
+            *drop = d.drop;
+            failed = 0;
+        } else {
+            s->x[list[i].unit] = old;
+        }
+    }
+out:
+    return st;
+}
+
 /* From the far end on, a unit stays in full precision where that was measured to help. Damage does
  * not add up, and a few units that were measured together do better than the many that the sum asks
- * for. It ends where the plan holds, where many in turn did not help, and at plans as slow as `ms`.
- */
+ * for. Units that help much come first: every unit helps or harms a little by chance, and a plan
+ * made of small gains keeps many. It ends where the plan holds, where many in turn did not help,
+ * and at plans as slow as `ms`. */
 static pq_status ascend(pq_ctx *ctx, search *s, double ms)
 {
-    enum { MOST_TRIED = 48, MOST_FAILED = 12 };
+    enum { MOST_ALONE = 24, MOST_TRIED = 48 };
     const pq_problem *p = &s->model->problem;
     change *list = NULL;
     double drop = s->s->far.drop;
-    int failed = 0;
+    bool held = false;
     pq_status st;
     PQ_TRY(pq_alloc(ctx, &list, p->n_units, sizeof *list));
     set_far(s);
-    const size_t n = list_helpers(s, list);
-    for (size_t i = 0; i < n && i < MOST_TRIED && failed < MOST_FAILED && drop > s->max_drop; i++) {
-        pq_measured d;
-        const uint8_t old = s->x[list[i].unit];
-        if (pq_meter_late(s->m)) break;
-        s->x[list[i].unit] = PQ_LABEL_FULL;
-        failed++;
-        if (pq_problem_ms(p, s->x) < ms) {
-            PQ_TRY(pq_progress(ctx, "select", s->n_tried, s->n_tried + 1));
-            pq_model_label(s->model, &s->s->units, s->x, s->label);
-            PQ_TRY(pq_meter_measure(ctx, &d, s->m, s->label, fmax(drop, s->max_drop)));
-            s->n_tried++;
-            if (d.whole && d.drop < drop) {
-                drop = d.drop;
-                failed = 0;
-                if (!holds(&d, s->max_drop)) continue;
-                s->measured = d;
-                s->found = true;
-                memcpy(s->best, s->x, p->n_units);
-                break;
-            }
-        }
-        s->x[list[i].unit] = old;
-    }
+    size_t n = list_helpers(s, list);
+    if (n > MOST_TRIED) n = MOST_TRIED;
+    if (drop > s->max_drop)
+        PQ_TRY(rank_helpers(ctx, s, list, n < MOST_ALONE ? n : MOST_ALONE, ms, &held));
+    if (held) goto out;
+    PQ_TRY(climb(ctx, s, list, n, 0.25, ms, &drop));
+    st = climb(ctx, s, list, n, 0, ms, &drop);
 out:
     pq_free(list);
     return st;
@@ -312,6 +365,7 @@ static pq_status finish(pq_ctx *ctx, pq_choice *out, const search *s, const pq_g
 {
     *out = (pq_choice){.n = s->s->units.n_ops,
                        .measured = s->measured,
+                       .cut = s->cut,
                        .predicted = pq_problem_damage(&s->model->problem, x),
                        .ms = pq_problem_ms(&s->model->problem, x)};
     pq_status st = pq_alloc(ctx, &out->label, out->n, 1);
@@ -364,7 +418,7 @@ pq_status pq_select_by_latency(pq_ctx *ctx, pq_choice *out, pq_meter *m, const p
     pq_status st;
     *out = (pq_choice){0};
     PQ_TRY(init_search(ctx, &s, scores->units.n_ops));
-    for (int i = 0; i < 8 && !pq_meter_late(m); i++) {
+    for (int i = 0; i < 8 && !late(&s); i++) {
         PQ_TRY(pq_problem_most_accurate(ctx, s.x, &s.found, &model->problem, budget));
         pq_model_label(model, &scores->units, s.x, s.label);
         PQ_TRY(latency(ctx, user, s.label, &ms));
@@ -400,6 +454,7 @@ pq_status pq_measure_front(pq_ctx *ctx, pq_choice **out, size_t *n_out, pq_meter
     *n_out = 0;
     PQ_TRY(init_search(ctx, &s, scores->units.n_ops));
     PQ_TRY(pq_problem_front(ctx, &f, &model->problem));
+    if (n > f.n) n = f.n;
     PQ_TRY(pq_alloc(ctx, out, n, sizeof **out));
     size_t last = f.n;
     for (size_t i = 0; i < n && !pq_meter_late(m); i++) {
@@ -409,7 +464,8 @@ pq_status pq_measure_front(pq_ctx *ctx, pq_choice **out, size_t *n_out, pq_meter
         size_t at = f.n - 1;
         for (size_t k = 0; k < f.n; k++)
             if (fabs(f.at[k].ms - want) < fabs(f.at[at].ms - want)) at = k;
-        if (at == last) continue;
+        if (at >= last) at = last - 1;      /* taken: the next slower one, */
+        if (at < n - 1 - i) at = n - 1 - i; /* but one is left for each that follows */
         last = at;
         PQ_TRY(pq_progress(ctx, "front", i, n));
         pq_model_label(model, &scores->units, f.at[at].x, s.label);

@@ -241,6 +241,33 @@ static void unknown_heads(void **state)
     assert_true(strstr(out, "head     not known") != NULL);
 }
 
+/* A budget that nothing can hold and no time to see it: full precision, and the reason is time. */
+static void time_runs_out(void **state)
+{
+    static const char command[] =
+        "run v8.onnx --data images --ann ann.json --calib-data images --engine ref --runs 3 "
+        "-o hurried --max-drop -1 --time-budget ";
+    char words[256];
+    cJSON *doc;
+    (void)state;
+    snprintf(words, sizeof words, "%s%s", command, "0.001s");
+    assert_int_equal(pquant(words), 3);
+    assert_non_null(strstr(out, "the time budget ended before a faster plan was found"));
+    assert_null(strstr(out, "not worth it"));
+    char path[128];
+    snprintf(path, sizeof path, "%s/hurried/run.json", dir);
+    PQ_CHECK(ctx, pq_json_load(ctx, &doc, path));
+    assert_true(cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(doc, "time_ran_out")));
+    cJSON_Delete(doc);
+    char *page = slurp("hurried/report.html");
+    assert_non_null(strstr(page, "time ran out"));
+    assert_null(strstr(page, "not worth it"));
+    free(page);
+    snprintf(words, sizeof words, "%s%s", command, "10m"); /* goes on from there to the end */
+    assert_int_equal(pquant(words), 3);
+    assert_non_null(strstr(out, "INT8 is not worth it here"));
+}
+
 static void family_file(family f, const char *name, bool odd)
 {
     pq_graph *g = family_graph(f, 3);
@@ -296,6 +323,7 @@ int main(void)
         cmocka_unit_test(wrong_sidecars),
         cmocka_unit_test(sizes),
         cmocka_unit_test(unknown_heads),
+        cmocka_unit_test(time_runs_out),
     };
     return cmocka_run_group_tests(tests, begin, end);
 }

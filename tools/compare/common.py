@@ -103,13 +103,22 @@ def write_plan(out, path, keep):
     return path
 
 
-def measured(place, model, out, keep, *words):
-    """A plan by the operators it keeps: AP, its drop, and its time over full precision's, which
-    took turns with it."""
+def measured(place, model, out, keep, copy, *words):
+    """AP of a plan by the operators it keeps; the plan lies at `copy`, without the corrected weights,
+    on which its time does not depend."""
     path = write_plan(out, pathlib.Path(out) / 'asked.json', keep)
     result, _ = run(place, model, out, '--plan', path, *words)
-    r = row(result, 'partial')
-    return ap_of(r), r['drop'], 1 / r['speedup'], row(result, 'fp32')['ms']
+    plan = json.loads((pathlib.Path(out) / 'plan.json').read_text())
+    copy.write_text(json.dumps({**plan, 'weights': None}))
+    return ap_of(row(result, 'partial'))
+
+
+def times(place, model, plans, *words):
+    """Median ms of full precision and of each plan, all taking turns in one process: from one process
+    to the next times differ by some per cent."""
+    text, _ = pquant(place, 'bench', model, '--precision', ','.join(map(str, ['fp32', *plans])),
+                     '--json', '-q', *words)
+    return [r['median_ms'] for r in json.loads(text)]
 
 
 def table(head, rows):

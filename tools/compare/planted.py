@@ -8,8 +8,10 @@ each draw without any correction, since equalisation undoes such trouble, and wi
 everything seen. Counted are units, operators that change precision together (a convolution and the
 poolings behind it): one is planted where it holds a planted operator. Recall is the part of the
 planted units that stay in full precision, precision the part of those in full precision that are
-planted. A draw that is in --work already is not made
-again. Asked: recall 1.0, precision >= 0.7 over all draws. Exit 1 where that does not hold."""
+planted. The default budget is a little above what S loses in INT8 before anything is planted, so that
+the trouble alone breaks it; with a smaller one healthy operators have to be kept, too. A draw that is
+in --work already is not made again. Asked: recall 1.0, precision >= 0.7 over all draws. Exit 1 where
+that does not hold."""
 import json
 import subprocess
 import sys
@@ -36,8 +38,10 @@ def draw(o, place, plain, seed, ann):
     model = place.work / f'draw{seed}.onnx'
     out = place.work / f'draw{seed}'
     if not (out / 'run.json').exists():
-        subprocess.run([o.python, common.ROOT / 'tools/compare/plant.py', plain, model, '--seed',
-                        str(seed), '--count', str(o.count), '--data', str(place.train)], check=True)
+        if not model.with_suffix('.planted.json').exists():
+            subprocess.run([o.python, common.ROOT / 'tools/compare/plant.py', plain, model,
+                            '--seed', str(seed), '--count', str(o.count), '--data',
+                            str(place.train)], check=True)
         result, seconds = common.run(place, model, out, *OPTIONS, '--max-drop', o.max_drop,
                                      '--calib-images', o.calib_images, '--threads', o.threads,
                                      '--screen-images', o.screen_images, '--runs', 9, ann=ann)
@@ -49,7 +53,7 @@ def draw(o, place, plain, seed, ann):
 
 def main():
     p = common.arguments(__doc__.split('\n', maxsplit=1)[0], model='damoyolo_tinynasL25_S.pth',
-                         draws=10, count=5, max_drop=0.3, images=64, calib_images=32,
+                         draws=10, count=5, max_drop=1.0, images=64, calib_images=32,
                          screen_images=8, threads=1, python=sys.executable)
     o = p.parse_args()
     place = common.Place(o, 'planted_' + o.model.split('.')[0].split('_')[-1])
