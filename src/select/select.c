@@ -258,28 +258,33 @@ static void set_far(search *s)
             s->s->units.fixed[u] || s->s->aside[u] ? PQ_LABEL_FULL : (uint8_t)(p->n_labels - 1);
 }
 
-/* How much each of the first n helps alone at the far end, which s->x is, by AP; those that help
- * most for their time come first. It ends at the first that is enough (*held), and where half of
- * the time that is left is over. */
+/* How much each of n helps alone at the far end, which s->x is, by AP; those that help most for
+ * their time come first. It ends at the first that is enough (*held), and where half of the time
+ * that is left is over, or where, behind the first 24, it took as long as all that was measured
+ * before. Which come first is a matter of measured times: with few, chance decides. */
 static pq_status rank_helpers(pq_ctx *ctx, search *s, change *list, size_t n, double ms, bool *held)
 {
+    enum { LEAST_TRIED = 24 };
     const pq_problem *p = &s->model->problem;
     const double drop = s->s->far.drop, far_ms = pq_problem_ms(p, s->x);
-    const double end = pq_meter_set_deadline(s->m, 0);
+    const double end = pq_meter_set_deadline(s->m, 0), spent = s->m->seconds;
+    size_t done = 0;
     pq_status st = PQ_OK;
     *held = false;
     if (end > 0) (void)pq_meter_set_deadline(s->m, (pq_meter_now() + end) / 2);
     for (size_t i = 0; i < n && !*held && !pq_meter_late(s->m); i++) {
         pq_measured d = {0};
         const uint8_t old = s->x[list[i].unit];
+        if (i >= LEAST_TRIED && s->m->seconds > 2 * spent) break;
         s->x[list[i].unit] = PQ_LABEL_FULL;
         const double more = pq_problem_ms(p, s->x) - far_ms;
         if (far_ms + more < ms) PQ_TRY(measure_x(ctx, s, fmax(drop, s->max_drop), &d));
         s->x[list[i].unit] = old;
         *held = holds(&d, s->max_drop);
         list[i].worth = d.whole ? fmin(0, d.drop - drop) / (fmax(more, 0) + 0.01 * far_ms) : 0;
+        done = i + 1;
     }
-    qsort(list, n, sizeof *list, least_first);
+    qsort(list, done, sizeof *list, least_first);
 out:
     (void)pq_meter_set_deadline(s->m, end);
     return st;
@@ -320,7 +325,7 @@ out:
  * and at plans as slow as `ms`. */
 static pq_status ascend(pq_ctx *ctx, search *s, double ms)
 {
-    enum { MOST_ALONE = 24, MOST_TRIED = 48 };
+    enum { MOST_TRIED = 48 };
     const pq_problem *p = &s->model->problem;
     change *list = NULL;
     double drop = s->s->far.drop;
@@ -329,10 +334,9 @@ static pq_status ascend(pq_ctx *ctx, search *s, double ms)
     PQ_TRY(pq_alloc(ctx, &list, p->n_units, sizeof *list));
     set_far(s);
     size_t n = list_helpers(s, list);
-    if (n > MOST_TRIED) n = MOST_TRIED;
-    if (drop > s->max_drop)
-        PQ_TRY(rank_helpers(ctx, s, list, n < MOST_ALONE ? n : MOST_ALONE, ms, &held));
+    if (drop > s->max_drop) PQ_TRY(rank_helpers(ctx, s, list, n, ms, &held));
     if (held) goto out;
+    if (n > MOST_TRIED) n = MOST_TRIED;
     PQ_TRY(climb(ctx, s, list, n, 0.25, ms, &drop));
     st = climb(ctx, s, list, n, 0, ms, &drop);
 out:
