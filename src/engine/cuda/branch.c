@@ -39,16 +39,11 @@ typedef struct writers {
     size_t n;
 } writers;
 
-static pq_slot_id root_of(const cu_session *s, pq_slot_id id)
-{
-    while (s->slot[id].root != id) id = s->slot[id].root;
-    return id;
-}
-
 static void add_writer(plan *p, writers *w, size_t step, pq_slot_id id)
 {
     const pq_program *q = p->s->program;
-    const pq_slot_id root = root_of(p->s, id);
+    int unused;
+    const pq_slot_id root = cu_root_of(p->s, id, &unused);
     if (q->slot[id].last == p->n || q->slot[root].last == p->n) p->item[step].fixed = true;
     w->step[w->n] = (int)step;
     w->into[w->n++] = root;
@@ -73,8 +68,9 @@ static void find_writers(plan *p, writers *w)
 static void need(plan *p, size_t j, pq_slot_id id, const writers *w)
 {
     item *x = &p->item[j];
+    int unused;
     if (id == PQ_NONE || p->s->program->slot[id].constant) return;
-    const pq_slot_id root = root_of(p->s, id);
+    const pq_slot_id root = cu_root_of(p->s, id, &unused);
     for (size_t k = 0; k < w->n; k++) {
         bool known = w->into[k] != root || w->step[k] >= (int)j;
         for (int i = 0; i < x->n_needs && !known; i++) known = x->needs[i] == w->step[k];

@@ -3,15 +3,7 @@
 #include "engine/cuda/kernels.h"
 #include "engine/cuda/variants.h"
 
-#define VARIANT(bm, bn, wm, wn, wk, row, stages)                                                   \
-    {KERNEL((conv_mma<MMA_F16, bm, bn, wm, wn, wk, row, stages>)),                                 \
-     bm,                                                                                           \
-     bn,                                                                                           \
-     wk,                                                                                           \
-     row,                                                                                          \
-     stages,                                                                                       \
-     PQ_CU_CONV_THREADS(bm, bn, wm, wn, wk),                                                       \
-     PQ_CU_CONV_SMEM(bm, bn, wk, row, stages)},
+#define VARIANT(...) PQ_CU_VARIANT(MMA_F16, __VA_ARGS__)
 
 static const pq_cu_variant variants[] = {PQ_CU_TENSOR_VARIANTS(VARIANT)
 #ifdef PQ_CU_GROUPS

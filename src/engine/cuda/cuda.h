@@ -163,6 +163,9 @@ static inline pq_cu_form cu_form(const pq_slot *s)
     const bool q = s->form == PQ_FORM_QUANTIZED;
     return (pq_cu_form){(int)s->dtype, q ? s->scale : 0.0f, q ? s->zero_point : 0};
 }
+/** The slot whose bytes those of `id` are a slice of, itself otherwise, and its first channel
+ * there. */
+pq_slot_id cu_root_of(const cu_session *s, pq_slot_id id, int *channel);
 /** Where pixel 0, channel 0 of a slot lies, and elements from pixel to pixel. */
 uint8_t *cu_data(const cu_session *s, pq_slot_id id);
 int cu_pitch(const cu_session *s, pq_slot_id id);

@@ -31,7 +31,7 @@ int cu_whole_factor(const cu_session *s, size_t i)
                : 0;
 }
 
-static pq_slot_id root_of(const cu_session *s, pq_slot_id id, int *channel)
+pq_slot_id cu_root_of(const cu_session *s, pq_slot_id id, int *channel)
 {
     *channel = 0;
     while (s->slot[id].root != id) {
@@ -44,7 +44,7 @@ static pq_slot_id root_of(const cu_session *s, pq_slot_id id, int *channel)
 int cu_pitch(const cu_session *s, pq_slot_id id)
 {
     int channel;
-    const pq_slot *r = cu_slot_of(s, root_of(s, id, &channel));
+    const pq_slot *r = cu_slot_of(s, cu_root_of(s, id, &channel));
     if (r->shape.rank != 4) return cu_channels(r);
     return pq_cu_ceil(cu_channels(r), ALIGN) * ALIGN;
 }
@@ -52,14 +52,14 @@ int cu_pitch(const cu_session *s, pq_slot_id id)
 uint8_t *cu_data(const cu_session *s, pq_slot_id id)
 {
     int channel;
-    const pq_slot_id root = root_of(s, id, &channel);
+    const pq_slot_id root = cu_root_of(s, id, &channel);
     return s->slot[root].device + (size_t)channel * pq_dtype_size(cu_slot_of(s, root)->dtype);
 }
 
 bool cu_vector(const cu_session *s, pq_slot_id id)
 {
     int channel;
-    root_of(s, id, &channel);
+    cu_root_of(s, id, &channel);
     return channel % 8 == 0 && cu_pitch(s, id) % 8 == 0;
 }
 
@@ -412,7 +412,7 @@ static void find_needed(cu_session *s)
 static void touch(const cu_session *s, int *first, int *last, pq_slot_id id, int from, int to)
 {
     int channel;
-    const pq_slot_id r = root_of(s, id, &channel);
+    const pq_slot_id r = cu_root_of(s, id, &channel);
     if (from < first[r]) first[r] = from;
     if (to > last[r]) last[r] = to;
 }
@@ -514,7 +514,7 @@ static void fill_dest(const cu_session *s, pq_cu_dest *d, const cu_slot *c, pq_s
     const pq_slot *slot = cu_slot_of(s, to);
     const size_t e = pq_dtype_size(slot->dtype);
     int channel;
-    root_of(s, to, &channel);
+    cu_root_of(s, to, &channel);
     memset(d, 0, sizeof *d);
     d->data = cu_data(s, to) + (size_t)extra * e;
     d->pitch = cu_pitch(s, to);

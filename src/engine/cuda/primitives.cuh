@@ -14,6 +14,8 @@
 #include <cooperative_groups.h>
 #include <cuda_fp16.h>
 
+#include <type_traits>
+
 #include "engine/cuda/shared.h"
 
 /* A kernel's address for the host's tables. */
@@ -202,67 +204,45 @@ template <int ROW> static __device__ __forceinline__ uint64_t group_operand(shar
 #define NAMES1 "%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,%27,%28,%29,%30,%31"
 #define NAMES2 "%32,%33,%34,%35,%36,%37,%38,%39,%40,%41,%42,%43,%44,%45,%46,%47"
 #define NAMES3 "%48,%49,%50,%51,%52,%53,%54,%55,%56,%57,%58,%59,%60,%61,%62,%63"
-#define F16_SUMS(x) "+f"(x)
-#define S8_SUMS(x) "+r"(x)
+#define NAMES01 NAMES0 "," NAMES1
+#define NAMES012 NAMES01 "," NAMES2
+#define NAMES0123 NAMES012 "," NAMES3
 #define GROUP_MMA(n, kind, names, a, b, more)                                                      \
     "wgmma.mma_async.sync.aligned.m64n" n kind " {" names "}, %" a ", %" b ", 1" more ";"
-#define GROUP_F16 "k16.f32.f16.f16"
-#define GROUP_S8 "k32.s32.s8.s8"
-#define GROUP_MORE ", 1, 1, 0, 0"
+/* Sums c of NI columns of eight, held as `as` says, of operands x and y. */
+#define GROUP_PRODUCT(kind, as, more)                                                              \
+    if constexpr (NI == 4)                                                                         \
+        asm volatile(GROUP_MMA("32", kind, NAMES0, "16", "17", more)                               \
+                     : SUMS16(as, c, 0)                                                            \
+                     : "l"(x), "l"(y));                                                            \
+    else if constexpr (NI == 8)                                                                    \
+        asm volatile(GROUP_MMA("64", kind, NAMES01, "32", "33", more)                              \
+                     : SUMS16(as, c, 0), SUMS16(as, c, 4)                                          \
+                     : "l"(x), "l"(y));                                                            \
+    else if constexpr (NI == 12)                                                                   \
+        asm volatile(GROUP_MMA("96", kind, NAMES012, "48", "49", more)                             \
+                     : SUMS16(as, c, 0), SUMS16(as, c, 4), SUMS16(as, c, 8)                        \
+                     : "l"(x), "l"(y));                                                            \
+    else                                                                                           \
+        asm volatile(GROUP_MMA("128", kind, NAMES0123, "64", "65", more)                           \
+                     : SUMS16(as, c, 0), SUMS16(as, c, 4), SUMS16(as, c, 8), SUMS16(as, c, 12)     \
+                     : "l"(x), "l"(y))
+#define F16_SUM(x) "+f"(x)
+#define S8_SUM(x) "+r"(x)
+
 #endif
 
-template <int NI, int ROW>
-static __device__ __forceinline__ void group_mma(float c[NI][4], shared_at a, shared_at b)
+template <int NI, int ROW, typename T>
+static __device__ __forceinline__ void group_mma(T c[NI][4], shared_at a, shared_at b)
 {
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
     const uint64_t x = group_operand<ROW>(a), y = group_operand<ROW>(b);
     static_assert(NI == 4 || NI == 8 || NI == 12 || NI == 16, "channels of the variants");
-    if constexpr (NI == 4)
-        asm volatile(GROUP_MMA("32", GROUP_F16, NAMES0, "16", "17", GROUP_MORE)
-                     : SUMS16(F16_SUMS, c, 0)
-                     : "l"(x), "l"(y));
-    else if constexpr (NI == 8)
-        asm volatile(GROUP_MMA("64", GROUP_F16, NAMES0 "," NAMES1, "32", "33", GROUP_MORE)
-                     : SUMS16(F16_SUMS, c, 0), SUMS16(F16_SUMS, c, 4)
-                     : "l"(x), "l"(y));
-    else if constexpr (NI == 12)
-        asm volatile(
-            GROUP_MMA("96", GROUP_F16, NAMES0 "," NAMES1 "," NAMES2, "48", "49", GROUP_MORE)
-            : SUMS16(F16_SUMS, c, 0), SUMS16(F16_SUMS, c, 4), SUMS16(F16_SUMS, c, 8)
-            : "l"(x), "l"(y));
-    else
-        asm volatile(GROUP_MMA("128", GROUP_F16, NAMES0 "," NAMES1 "," NAMES2 "," NAMES3, "64",
-                               "65", GROUP_MORE)
-                     : SUMS16(F16_SUMS, c, 0), SUMS16(F16_SUMS, c, 4), SUMS16(F16_SUMS, c, 8),
-                       SUMS16(F16_SUMS, c, 12)
-                     : "l"(x), "l"(y));
-#endif
-}
-
-template <int NI, int ROW>
-static __device__ __forceinline__ void group_mma(int c[NI][4], shared_at a, shared_at b)
-{
-#ifdef __CUDA_ARCH_FEAT_SM90_ALL
-    const uint64_t x = group_operand<ROW>(a), y = group_operand<ROW>(b);
-    static_assert(NI == 4 || NI == 8 || NI == 12 || NI == 16, "channels of the variants");
-    if constexpr (NI == 4)
-        asm volatile(GROUP_MMA("32", GROUP_S8, NAMES0, "16", "17", "")
-                     : SUMS16(S8_SUMS, c, 0)
-                     : "l"(x), "l"(y));
-    else if constexpr (NI == 8)
-        asm volatile(GROUP_MMA("64", GROUP_S8, NAMES0 "," NAMES1, "32", "33", "")
-                     : SUMS16(S8_SUMS, c, 0), SUMS16(S8_SUMS, c, 4)
-                     : "l"(x), "l"(y));
-    else if constexpr (NI == 12)
-        asm volatile(GROUP_MMA("96", GROUP_S8, NAMES0 "," NAMES1 "," NAMES2, "48", "49", "")
-                     : SUMS16(S8_SUMS, c, 0), SUMS16(S8_SUMS, c, 4), SUMS16(S8_SUMS, c, 8)
-                     : "l"(x), "l"(y));
-    else
-        asm volatile(
-            GROUP_MMA("128", GROUP_S8, NAMES0 "," NAMES1 "," NAMES2 "," NAMES3, "64", "65", "")
-            : SUMS16(S8_SUMS, c, 0), SUMS16(S8_SUMS, c, 4), SUMS16(S8_SUMS, c, 8),
-              SUMS16(S8_SUMS, c, 12)
-            : "l"(x), "l"(y));
+    if constexpr (std::is_same<T, float>::value) {
+        GROUP_PRODUCT("k16.f32.f16.f16", F16_SUM, ", 1, 1, 0, 0");
+    } else {
+        GROUP_PRODUCT("k32.s32.s8.s8", S8_SUM, "");
+    }
 #endif
 }
 

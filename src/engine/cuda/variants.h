@@ -57,3 +57,14 @@
     X(32, 32, 16, 16, 1, 64, 4)                                                                    \
     X(64, 64, 32, 32, 1, 64, 3)                                                                    \
     X(128, 64, 32, 32, 1, 64, 3)
+
+/** One of them for a kind of conv_mma, as a pq_cu_variant. */
+#define PQ_CU_VARIANT(kind, bm, bn, wm, wn, wk, row, stages)                                       \
+    {KERNEL((conv_mma<kind, bm, bn, wm, wn, wk, row, stages>)),                                    \
+     bm,                                                                                           \
+     bn,                                                                                           \
+     wk,                                                                                           \
+     row,                                                                                          \
+     stages,                                                                                       \
+     PQ_CU_CONV_THREADS(bm, bn, wm, wn, wk),                                                       \
+     PQ_CU_CONV_SMEM(bm, bn, wk, row, stages)},
