@@ -24,7 +24,7 @@ for arch in 75 80; do
         cp build/ptx$arch/tests/engine/cuda/test_cuda_$test "$work/test_cuda_${test}_ptx$arch"
     done
 done
-cmake --build --preset release --target pquant_cuda test_cuda_graphs test_cuda_nets pq_peer_model
+cmake --build --preset release --target pquant_cli pquant_cuda test_cuda_graphs test_cuda_nets pq_peer_model
 cp $release/pquant $release/libpquant_cuda.so $release/tests/peers/pq_peer_model \
     $release/tests/engine/cuda/test_cuda_graphs $release/tests/engine/cuda/test_cuda_nets "$work"
 ldd $release/pquant "$work"/test_cuda_graphs | awk '/=> \//{print $3}' | sort -u |

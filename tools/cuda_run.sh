@@ -84,11 +84,14 @@ stage() {
             echo "  YOLOX-nano $precision AP $(awk '$1 == "AP" {print $2}' "$OUT/ap.$precision.txt")"
         done ;;
     sweep)
-        rm -rf "$work/sweep"
-        began=$(date +%s)
-        limit 300 sweep.txt ./pquant sweep trained.pth --engine cuda --data images \
-            --ann annotations.json --ranges trained.ranges.json -o "$work/sweep" -q
-        echo "  sweep of S: $(($(date +%s) - began)) s, $(wc -l <"$work/sweep/sensitivity.jsonl") lines" ;;
+        for jobs in ${PQ_JOBS:-4 8}; do
+            rm -rf "$work/sweep"
+            began=$(date +%s)
+            limit 300 sweep.$jobs.txt ./pquant sweep trained.pth --engine cuda --jobs "$jobs" \
+                --data images --ann annotations.json --ranges trained.ranges.json -o "$work/sweep"
+            echo "  sweep of S, $jobs processes: $(($(date +%s) - began)) s," \
+                "$(wc -l <"$work/sweep/sensitivity.jsonl") lines"
+        done ;;
     ncu)
         for precision in fp16 int8; do
             limit 200 ncu.$precision.csv ncu --clock-control none --set roofline -k regex:conv_mma \

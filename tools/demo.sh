@@ -10,7 +10,7 @@ n_calib=${2:-128} n_select=${3:-128} n_test=${4:-200}
 bin=${PQ_BIN:-build/release}
 model=sample/damoyolo_shapes_Ns.pth
 run=("$bin/pquant" run $model --data "$out/selection/images" --ann "$out/selection/instances.json"
-    --calib-data "$out/calibration/images" --max-drop 0.1 --time-budget 4m -o "$out/result" "${@:5}")
+    --calib-data "$out/calibration/images" --max-drop 0.1 --time-budget 6m -o "$out/result" "${@:5}")
 test=(--data "$out/test/images" --ann "$out/test/instances.json"
     --ranges "$out/result/ranges.json" --against fp32 -q)
 

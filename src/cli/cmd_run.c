@@ -55,10 +55,11 @@ static int verdict(char *text, size_t size, const cli_row *row, size_t n, const 
         snprintf(interval, sizeof interval, " [%+.2f, %+.2f]%s", -100 * m->high, -100 * m->low,
                  m->low <= 0 && m->high >= 0 ? ", within the noise" : "");
     const bool late = b->max_latency > 0 && p->ms > b->max_latency;
-    snprintf(text, size, "INT8 in %zu of %zu operators: %.2fx faster, %+.2f points of AP%s%s%s",
+    snprintf(text, size, "INT8 in %zu of %zu operators: %.2fx faster, %+.2f points of AP%s%s%s%s",
              d->choice.n - p->n_kept, d->choice.n, gain, -100 * m->drop, interval,
              d->choice.within || b->max_latency > 0 ? "" : "; the budget does not hold",
-             late ? "; the latency budget does not hold" : "");
+             late ? "; the latency budget does not hold" : "",
+             d->choice.cut ? "; the time budget ended the search" : "");
     return (d->choice.within || b->max_latency > 0) && !late ? CLI_DONE : CLI_NOT_WORTH;
 }
 

@@ -1,4 +1,5 @@
 /* pquant sweep and pquant select: the two middle stages on their own. */
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -6,6 +7,7 @@
 #include "base/file.h"
 #include "base/mem.h"
 #include "cli/crew.h"
+#include "cli/jobs.h"
 #include "cli/work.h"
 
 static bool add_score(cJSON *list, const pq_score *x)
@@ -87,6 +89,7 @@ typedef struct request {
     bool screen;
     const char *time_budget, *shard;
     size_t of_shard, n_shards; /* 0: all */
+    int64_t jobs;
 } request;
 
 /* "2/4" */
@@ -152,7 +155,7 @@ static int sweep_in_crew(pq_ctx *ctx, const request *r, const cli_common *c, cli
 int cmd_sweep(int argc, char **argv)
 {
     cli_common c;
-    request r = {.out = "."};
+    request r = {.out = ".", .jobs = 1};
     cli_work_opts opts = {.began = cli_now()};
     const char *word[1];
     size_t n_words;
@@ -165,6 +168,8 @@ int cmd_sweep(int argc, char **argv)
          "end by then, operators left over are not measured: 90s, 10m, 2h"},
         {"--shard", CLI_TEXT, &r.shard, "I/N",
          "one N-th of the operators, the I-th from 1 on; pquant merge puts the parts together"},
+        {"--jobs", CLI_INT, &r.jobs, "N",
+         "measure in N processes, which share the processors and the GPU (default 1)"},
         CLI_OPT_DATA(c),
         CLI_OPT_CALIB(c),
         CLI_OPT_ENGINE(c),
@@ -179,12 +184,19 @@ int cmd_sweep(int argc, char **argv)
         return cli_usage("sweep", "--time-budget '%s', expected 90s, 10m or 2h", r.time_budget);
     if (r.shard && !parse_shard(&r))
         return cli_usage("sweep", "--shard '%s', expected I/N with I from 1 to N", r.shard);
+    if (r.jobs < 1 || r.jobs > CLI_MOST_JOBS)
+        return cli_usage("sweep", "--jobs %" PRId64 ", expected 1 to %d", r.jobs, CLI_MOST_JOBS);
+    if (r.jobs > 1 && (r.shard || cli_crew_started()))
+        return cli_usage("sweep", "--jobs goes with neither --shard nor mpirun");
     if ((rc = cli_need_data("sweep", &c)) >= 0) return rc;
     r.model = word[0];
     pq_ctx *ctx;
+    const int no_jobs = cli_jobs_start((int)r.jobs);
     c.quiet = c.quiet || (!r.shard && cli_crew_rank() > 0);
     if (cli_context_for(&ctx, &c) != PQ_OK) return CLI_FAILED;
-    rc = sweep_in_crew(ctx, &r, &c, &opts);
+    rc = no_jobs ? cli_fail(ctx, pq_fail(ctx, PQ_E_IO, "--jobs %" PRId64 ": %s", r.jobs,
+                                         strerror(no_jobs)))
+                 : sweep_in_crew(ctx, &r, &c, &opts);
     pq_ctx_free(ctx);
     return rc;
 }

@@ -1,5 +1,5 @@
-/* Under mpirun: the module that knows MPI, opened when it is needed, and what the other ranks do.
- */
+/* Under mpirun: the module that knows MPI, opened when it is needed. With --jobs: copies of this
+ * process. And what the other ranks do. */
 #include "cli/crew.h"
 
 #include <dlfcn.h>
@@ -10,6 +10,7 @@
 #include "base/file.h"
 #include "base/mem.h"
 #include "base/parallel.h"
+#include "cli/jobs.h"
 
 static int number_of(const char *name, int otherwise)
 {
@@ -24,8 +25,11 @@ static int started_ranks(void)
     return n > 0 ? n : getenv("PMIX_RANK") ? 2 : 1;
 }
 
+bool cli_crew_started(void) { return started_ranks() > 1; }
+
 int cli_crew_rank(void)
 {
+    if (cli_jobs_rank()) return cli_jobs_rank();
     return number_of("OMPI_COMM_WORLD_RANK", number_of("PMI_RANK", number_of("PMIX_RANK", 0)));
 }
 
@@ -34,7 +38,12 @@ pq_status cli_crew_open(pq_ctx *ctx, cli_crew *out)
     char why[256] = "";
     int sharing = 1;
     *out = (cli_crew){.crew = {.size = 1, .patience = 10}};
-    if (started_ranks() <= 1) return PQ_OK;
+    if (cli_jobs_join(&out->crew)) {
+        const int each = pq_cpu_count() / out->crew.size;
+        out->threads = each > 1 ? each : 1;
+        return PQ_OK;
+    }
+    if (!cli_crew_started()) return PQ_OK;
     /* MPI loads parts of its own that look for its symbols among all. */
     out->library = dlopen(PQ_MPI_LIBRARY, RTLD_NOW | RTLD_GLOBAL);
     if (!out->library)
@@ -55,11 +64,14 @@ pq_status cli_crew_open(pq_ctx *ctx, cli_crew *out)
 /* The library stays: MPI does not like to be unloaded. */
 void cli_crew_close(pq_ctx *ctx, cli_crew *c, int status)
 {
-    if (!c->mpi) return;
+    if (c->crew.size <= 1) return;
     const bool all = c->crew.rank != 0 || pq_crew_dismiss(ctx, &c->crew);
     fflush(stdout);
-    c->mpi->close(&c->crew, all, status);
-    c->mpi = NULL;
+    if (c->mpi)
+        c->mpi->close(&c->crew, all, status);
+    else
+        cli_jobs_end(all);
+    c->crew.size = 1;
 }
 
 void cli_crew_calibrated(const cli_crew *c)

@@ -1,4 +1,5 @@
-/** @file crew.h  The processes that mpirun started together with this one. */
+/** @file crew.h  The processes that measure together with this one: started by mpirun, or copies of
+ *  it (--jobs). */
 #ifndef PQ_CLI_CREW_H
 #define PQ_CLI_CREW_H
 
@@ -7,15 +8,17 @@
 
 typedef struct cli_crew cli_crew;
 struct cli_crew {
-    pq_crew crew; /* size 1: alone, without MPI */
+    pq_crew crew; /* size 1: alone */
     int threads;  /* this rank's share of the processors */
     const pq_mpi *mpi;
     void *library;
 };
 
-/** Errors: UNAVAILABLE where there is more than one rank and MPI cannot be used. */
+/** Did mpirun start this process, and others? */
+bool cli_crew_started(void);
+/** Errors: UNAVAILABLE where mpirun started more than one rank and MPI cannot be used. */
 pq_status cli_crew_open(pq_ctx *ctx, cli_crew *out);
-/** The rank that mpirun gave, before anything is opened; 0 without it. */
+/** The rank that mpirun gave, or cli_jobs_start, before anything is opened; 0 without them. */
 int cli_crew_rank(void);
 /** Of rank 0, after the results are printed: send the others home. Of all: the last thing. */
 void cli_crew_close(pq_ctx *ctx, cli_crew *c, int status);

@@ -59,13 +59,58 @@ done
 "$pquant" merge merged nowhere 2>err.txt && bad 'a merge of nothing'
 grep -q 'nowhere/sensitivity.jsonl: no such file' err.txt || bad "nowhere: $(cat err.txt)"
 
+# ---- jobs ----
+
+export ASAN_OPTIONS=detect_leaks=0
+for n in 1 2 4; do
+    "$pquant" "${sweep[@]}" --jobs $n -o jobs$n >jobs$n.txt 2>jobs$n.err || bad "$n jobs failed: $(cat jobs$n.err)"
+    same "$n jobs" jobs$n jobs$n.txt
+    [ $n = 1 ] || [ "$(grep -c 'idle [0-9.]* % of' jobs$n.err)" = $n ] || bad "$n jobs: $(cat jobs$n.err)"
+done
+"$pquant" sweep "${data[@]}" --calib-data train2017 --no-adaround --threads 1 --jobs 2 -o jmade -q >jmade.txt ||
+    bad 'calibrating jobs failed'
+same 'calibrating jobs' jmade jmade.txt
+"$pquant" sweep "${data[@]}" --ranges none.json --jobs 3 -o none -q 2>err.txt && bad 'jobs: no ranges'
+[ "$(cat err.txt)" = "$(grep '^pquant: none.json' err.txt)" ] || bad "jobs, no ranges: $(cat err.txt)"
+for words in '--jobs 0' '--jobs 1000' '--jobs 2 --shard 1/2'; do
+    # shellcheck disable=SC2086
+    "$pquant" "${sweep[@]}" $words -o x >/dev/null 2>err.txt
+    [ $? = 2 ] || bad "$words: $(cat err.txt)"
+done
+"$pquant" "${sweep[@]}" --engine ref -o slow -q >slow.txt || bad 'sweep with ref failed'
+# A copy that is killed is done without; copies of one that is killed end by themselves.
+for victim in copy leader; do
+    "$pquant" "${sweep[@]}" --engine ref --jobs 3 -o $victim >$victim.txt 2>$victim.err &
+    leader=$!
+    for _ in $(seq 600); do
+        [ "$(cat $victim/sensitivity.jsonl 2>/dev/null | wc -l)" -ge 6 ] && break
+        sleep 0.05
+    done
+    copies=$(cat "/proc/$leader/task/$leader/children")
+    if [ $victim = copy ]; then kill -9 ${copies%% *}; else kill -9 $leader; fi
+    wait $leader
+done 2>/dev/null
+cmp -s slow.txt copy.txt || bad "a killed copy: $(diff slow.txt copy.txt | head -3) $(cat copy.err)"
+alive() # is any of the copies?
+{
+    for p in $copies; do grep -q '^State:[[:space:]]*[^ZX]' "/proc/$p/status" && return; done 2>/dev/null
+    return 1
+}
+for _ in $(seq 600); do
+    alive || break
+    sleep 0.05
+done
+alive && bad 'copies without a leader go on'
+"$pquant" "${sweep[@]}" --engine ref --jobs 2 -o leader -q >leader.txt || bad 'jobs: going on failed'
+cmp -s slow.txt leader.txt || bad 'jobs: going on gave other scores'
+
 # ---- ranks ----
 
 if ! command -v mpirun >/dev/null || [ ! -e "$(dirname "$pquant")/libpquant_mpi.so" ]; then
     if [ $failed = 0 ]; then echo 'skipped: no mpirun, or no module for it'; exit 77; fi
     exit 1
 fi
-export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 ASAN_OPTIONS=detect_leaks=0
+export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
 mpi() { timeout 200 mpirun --oversubscribe --bind-to none "$@"; }
 
 for n in 1 2 4; do

@@ -155,8 +155,8 @@ static inline pq_cu_pixels cu_pixels(const pq_slot *s)
 {
     const int64_t *d = s->shape.dim;
     const int64_t c = cu_channels(s) ? cu_channels(s) : 1;
-    if (s->shape.rank == 4) return (pq_cu_pixels){(int)d[0], (int)d[2], (int)d[3]};
-    return (pq_cu_pixels){1, 1, (int)(pq_shape_count(&s->shape) / c)};
+    if (s->shape.rank == 4) return pq_cu_pixels_of((int)d[0], (int)d[2], (int)d[3]);
+    return pq_cu_pixels_of(1, 1, (int)(pq_shape_count(&s->shape) / c));
 }
 static inline pq_cu_form cu_form(const pq_slot *s)
 {
@@ -199,18 +199,18 @@ PQ_MUST_USE pq_status cu_blob_add(pq_ctx *ctx, cu_session *s, size_t *at, size_t
 /** What earlier sessions measured; empty where PQUANT_CUDA_TUNED names no file. */
 typedef struct cu_tuned {
     const char *path;
-    char *text;   /* newest lines first */
-    bool changed; /* since it was read */
+    char *text;
+    int lock; /* the file, which no other process has open meanwhile; -1: none */
 } cu_tuned;
-/** Errors: IO. Every opened one is closed. */
+/** Waits for others that have it open. Errors: IO; nothing is held then. */
 PQ_MUST_USE pq_status cu_tuned_open(pq_ctx *ctx, cu_tuned *t);
+void cu_tuned_close(cu_tuned *t);
 /** false: not measured before on such a GPU, or not among what this build can run. */
 bool cu_tuned_find(const cu_tuned *t, const cu_session *s, const cu_node *n, int *variant,
                    int *split);
-/** Remembers what n was given. */
-PQ_MUST_USE pq_status cu_tuned_add(pq_ctx *ctx, cu_tuned *t, const cu_session *s, const cu_node *n);
-/** Writes the file where something was added. Errors: IO. */
-PQ_MUST_USE pq_status cu_tuned_close(pq_ctx *ctx, cu_tuned *t, bool save);
+/** Writes down what n was given. Errors: IO. */
+PQ_MUST_USE pq_status cu_tuned_add(pq_ctx *ctx, const cu_tuned *t, const cu_session *s,
+                                   const cu_node *n);
 
 /** Sets grid and shared memory of a conv_mma node for a variant and a split. */
 void cu_choose(cu_node *n, const pq_cu_variant *v, int variant, int split);

@@ -23,6 +23,7 @@ void cu_choose(cu_node *n, const pq_cu_variant *v, int variant, int split)
 {
     pq_cu_conv *p = &n->p.conv;
     p->split = split;
+    p->steps = pq_cu_ceil(pq_cu_ceil(p->k_chunks, v->row / PQ_CU_CHUNK), split);
     n->variant = variant;
     n->kernel = v->kernel;
     n->block = (unsigned)v->threads;
@@ -168,7 +169,7 @@ static void take(const cu_session *s, cu_node *n, const cu_force *f)
 }
 
 /* The shape of a node like it, of an earlier session, or that measuring finds. */
-static pq_status choose(pq_ctx *ctx, cu_session *s, size_t i, cu_tuned *tuned)
+static pq_status choose(pq_ctx *ctx, cu_session *s, size_t i, const cu_tuned *tuned)
 {
     cu_node *n = &s->node[i];
     int variant, split, unused;
@@ -191,7 +192,7 @@ static pq_status choose(pq_ctx *ctx, cu_session *s, size_t i, cu_tuned *tuned)
 pq_status cu_tune(pq_ctx *ctx, cu_session *s, const cu_force *force)
 {
     cu_tuned tuned;
-    pq_status closed, st = cu_tuned_open(ctx, &tuned);
+    pq_status st = cu_tuned_open(ctx, &tuned);
     if (st != PQ_OK) return st;
     for (int kind = 0; kind < PQ_CU_KINDS; kind++) {
         int n;
@@ -211,6 +212,6 @@ pq_status cu_tune(pq_ctx *ctx, cu_session *s, const cu_force *force)
             PQ_TRY(choose(ctx, s, i, &tuned));
     }
 out:
-    closed = cu_tuned_close(ctx, &tuned, st == PQ_OK);
-    return st == PQ_OK ? closed : st;
+    cu_tuned_close(&tuned);
+    return st;
 }

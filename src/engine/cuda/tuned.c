@@ -1,10 +1,15 @@
 /* What measuring found, kept in the file that PQUANT_CUDA_TUNED names: sessions start sooner, and
  * float16 sums run in the same order every time. One line a layer:
  *     GPU | type and shape | shape of conv_mma | parts of the inner dimension
- * A line that this build cannot use is passed over, and that layer measured again. */
+ * A line that this build cannot use is passed over, and that layer measured again. Who may measure
+ * holds a lock on the file: processes that share it take turns and find the same. */
+#include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
+#include <unistd.h>
 
 #include "base/file.h"
 #include "engine/cuda/cuda.h"
@@ -34,31 +39,33 @@ pq_status cu_tuned_open(pq_ctx *ctx, cu_tuned *t)
 {
     pq_buf *file = NULL;
     pq_status st = PQ_OK;
-    memset(t, 0, sizeof *t);
-    t->path = getenv("PQUANT_CUDA_TUNED");
-    if (!t->path || !*t->path || !pq_file_exists(t->path)) return PQ_OK;
+    *t = (cu_tuned){.path = getenv("PQUANT_CUDA_TUNED"), .lock = -1};
+    if (!t->path || !*t->path) return PQ_OK;
+    t->lock = open(t->path, O_RDONLY | O_CREAT | O_CLOEXEC, 0666);
+    if (t->lock < 0) return pq_fail(ctx, PQ_E_IO, "%s: %s", t->path, strerror(errno));
+    while (flock(t->lock, LOCK_EX) != 0 && errno == EINTR) continue;
     PQ_TRY(pq_file_map(ctx, &file, t->path));
     PQ_TRY(pq_asprintf(ctx, &t->text, "%.*s", (int)pq_buf_bytes(file),
                        (const char *)pq_buf_data(file)));
 out:
     pq_buf_unref(file);
+    if (st != PQ_OK) cu_tuned_close(t);
     return st;
 }
 
-bool cu_tuned_find(const cu_tuned *t, const cu_session *s, const cu_node *n, int *variant,
-                   int *split)
+void cu_tuned_close(cu_tuned *t)
 {
-    char key[LINE], value[64];
+    if (t->lock >= 0) close(t->lock);
+    pq_free(t->text);
+    *t = (cu_tuned){.lock = -1};
+}
+
+/* What stands behind the key, if the device can run it. */
+static bool usable(const cu_session *s, const cu_node *n, const char *at, int *variant, int *split)
+{
+    char value[64];
     int n_variants;
     const pq_cu_variant *v = cu_variants(n->kind, &n_variants);
-    key_of(key, s, n);
-    const char *at = t->text;
-    while (at && strncmp(at, key, strlen(key)) != 0) {
-        at = strchr(at, '\n');
-        if (at) at++;
-    }
-    if (!at) return false;
-    at += strlen(key);
     for (int i = 0; i < n_variants; i++) {
         value_of(value, &v[i]);
         if (strncmp(at, value, strlen(value)) != 0 || !cu_fits(&s->device, &v[i])) continue;
@@ -71,28 +78,27 @@ bool cu_tuned_find(const cu_tuned *t, const cu_session *s, const cu_node *n, int
     return false;
 }
 
-pq_status cu_tuned_add(pq_ctx *ctx, cu_tuned *t, const cu_session *s, const cu_node *n)
+bool cu_tuned_find(const cu_tuned *t, const cu_session *s, const cu_node *n, int *variant,
+                   int *split)
 {
-    char key[LINE], value[64];
-    char *text = NULL;
-    int unused;
-    if (!t->path || !*t->path) return PQ_OK;
+    char key[LINE];
     key_of(key, s, n);
-    value_of(value, &cu_variants(n->kind, &unused)[n->variant]);
-    pq_status st =
-        pq_asprintf(ctx, &text, "%s%s%d\n%s", key, value, n->p.conv.split, t->text ? t->text : "");
-    if (st != PQ_OK) return st;
-    pq_free(t->text);
-    t->text = text;
-    t->changed = true;
-    return PQ_OK;
+    const size_t length = strlen(key);
+    for (const char *at = t->text; at && *at;) {
+        if (strncmp(at, key, length) == 0 && usable(s, n, at + length, variant, split)) return true;
+        at = strchr(at, '\n');
+        if (at) at++;
+    }
+    return false;
 }
 
-pq_status cu_tuned_close(pq_ctx *ctx, cu_tuned *t, bool save)
+pq_status cu_tuned_add(pq_ctx *ctx, const cu_tuned *t, const cu_session *s, const cu_node *n)
 {
-    pq_status st = PQ_OK;
-    if (save && t->changed) st = pq_file_write(ctx, t->path, t->text, strlen(t->text));
-    pq_free(t->text);
-    memset(t, 0, sizeof *t);
-    return st;
+    char line[LINE + 80], value[64];
+    int unused;
+    if (t->lock < 0) return PQ_OK;
+    key_of(line, s, n);
+    value_of(value, &cu_variants(n->kind, &unused)[n->variant]);
+    snprintf(line + strlen(line), 80, "%s%d", value, n->p.conv.split);
+    return pq_file_append_line(ctx, t->path, line);
 }

@@ -164,7 +164,7 @@ static void test_tuned_file(void **state)
     assert_non_null(strstr(line, "emulator | f16 9 pixels of 6 x 6, 8 channels, "));
     assert_null(fgets(line, sizeof line, f)); /* one layer, one line */
     assert_int_equal(launches_of_compiling(&n), 0);
-    /* A shape that no build has, and a line cut short: measured again. */
+    /* A line cut short: measured again, and written behind it. */
     rewind(f);
     assert_true(fputs("emulator | f16 9 p", f) >= 0);
     assert_int_equal(ftruncate(fileno(f), 18), 0);
