@@ -3,7 +3,10 @@
 #include <string.h>
 
 #include "base/ctx.h"
+#include "base/expf.h"
 #include "graph/eval.h"
+
+static float sigmoid(float x) { return 1.0f / (1.0f + pq_expf(-x)); }
 
 float pq_eval_act(pq_act act, float alpha, float beta, float x)
 {
@@ -12,8 +15,8 @@ float pq_eval_act(pq_act act, float alpha, float beta, float x)
     case PQ_ACT_RELU: return x <= 0 ? 0 : x;
     case PQ_ACT_LEAKY_RELU: return x > 0 ? x : alpha * x;
     case PQ_ACT_CLIP: x = x < alpha ? alpha : x; return x > beta ? beta : x;
-    case PQ_ACT_SIGMOID: return 1.0f / (1.0f + expf(-x));
-    case PQ_ACT_SILU: return x / (1.0f + expf(-x));
+    case PQ_ACT_SIGMOID: return isnan(x) ? x : sigmoid(x);
+    case PQ_ACT_SILU: return x * sigmoid(x);
     case PQ_ACT_HARD_SIGMOID: return fmaxf(0.0f, fminf(1.0f, fmaf(alpha, x, beta)));
     case PQ_ACT_HARD_SWISH: return x * fmaxf(0.0f, fminf(1.0f, fmaf(1.0f / 6, x, 0.5f)));
     case PQ_ACT_TANH: return tanhf(x);

@@ -139,7 +139,7 @@ static void fill_window(const cu_session *s, size_t i, pq_cu_conv *p)
         return;
     }
     const pq_slot *o = out; /* rows of a product: one line of pixels, whatever the rank */
-    p->out = (pq_cu_pixels){1, 1, (int)(pq_shape_count(&o->shape) / cu_channels(o))};
+    p->out = pq_cu_pixels_of(1, 1, (int)(pq_shape_count(&o->shape) / cu_channels(o)));
     p->m = p->w = p->out.w;
     p->h = 1;
 }
@@ -158,19 +158,6 @@ static void fill_epilogue(const cu_session *s, size_t i, pq_cu_conv *p)
     p->residual_pitch = cu_pitch(s, step->residual);
     p->residual_vector = cu_vector(s, step->residual);
     p->residual_form = cu_form(cu_slot_of(s, step->residual));
-}
-
-/* The fast SiLU serves where only the level counts that its value falls into: the one stored, or
- * that of a conversion on the way. */
-static void find_guarded(pq_cu_conv *p)
-{
-    const int act = p->act.act, sum = p->residual ? p->sum_act.act : PQ_ACT_NONE;
-    const bool plain = act == PQ_ACT_NONE || act == PQ_ACT_RELU,
-               plain_sum = sum == PQ_ACT_NONE || sum == PQ_ACT_RELU;
-    p->guarded = p->exact && ((act == PQ_ACT_SILU && plain_sum) || (plain && sum == PQ_ACT_SILU));
-    for (int k = 0; k < p->n_dest; k++)
-        p->guarded = p->guarded && !p->dest[k].round16 &&
-                     (p->dest[k].pre.scale != 0 || p->dest[k].form.scale != 0);
 }
 
 /* ---- weights ---- */
@@ -251,6 +238,8 @@ static pq_status build_dense(pq_ctx *ctx, cu_session *s, size_t i, int kind)
     p->n = total_outputs(s, i);
     p->chunks = pq_cu_ceil(p->c * (int)pq_dtype_size(t), PQ_CU_CHUNK);
     p->k_chunks = p->chunks * w.taps;
+    p->by_chunks = pq_cu_div_by(p->chunks);
+    p->by_kw = pq_cu_div_by(p->kw);
     p->k_row = pq_cu_ceil(p->k_chunks, 16) * 16; /* whole stages of every shape */
     p->split = 1;
     const size_t channels = (size_t)pq_cu_ceil(p->n, 8) * 8;
@@ -269,7 +258,6 @@ static pq_status build_dense(pq_ctx *ctx, cu_session *s, size_t i, int kind)
         p->n_dest += cu_dests(s, j, first, p->dest + p->n_dest);
         first += w.o;
     }
-    find_guarded(p);
 out:
     free_source(&w);
     return st;
@@ -301,7 +289,6 @@ static pq_status build_plain(pq_ctx *ctx, cu_session *s, size_t i)
     pack_plain(s, n, &w, half, depthwise);
     pack_channels(s, n, &w, 0, p->in.scale);
     p->n_dest = cu_dests(s, i, 0, p->dest);
-    find_guarded(p);
 out:
     free_source(&w);
     return st;

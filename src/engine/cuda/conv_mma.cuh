@@ -96,7 +96,7 @@ __global__ void __launch_bounds__(PQ_CU_CONV_THREADS(BM, BN, WM, WN, WK))
     shared_at base = shared_address(smem);
     int begin, end;
     pdl_launch();
-    pq_cu_part(pq_cu_ceil(p.k_chunks, PER_ROW), p.split, (int)blockIdx.z, &begin, &end);
+    pq_cu_part(pq_cu_ceil(p.k_chunks, PER_ROW), p.steps, (int)blockIdx.z, &begin, &end);
 
     static_assert(STEP % 8 == 0, "a thread's rows have one swizzle");
     shared_at copy_to = base + 16u * (shared_at)pq_cu_swizzle(copy_row, copy_chunk, PER_ROW);
@@ -125,13 +125,12 @@ __global__ void __launch_bounds__(PQ_CU_CONV_THREADS(BM, BN, WM, WN, WK))
         scale[i] = p.scale[n0 + i];
         bias[i] = p.bias[n0 + i];
     }
-    if (warp == 0) fetch_exact(p, lane);
 
     /* Row i of this thread: what tap (0, 0) reads, which may lie outside, counted from the block's
      * first pixel. No byte is read where a tap lies outside. */
     int iy0[RA], ix0[RA], row_a[RA];
     auto corner = [&](int m, int *iy, int *ix) {
-        const int row = m / p.out.w, n = row / p.out.h;
+        const int row = pq_cu_quotient(m, &p.out.by_w), n = pq_cu_quotient(row, &p.out.by_h);
         *iy = (row - n * p.out.h) * p.sh - p.ph;
         *ix = (m - row * p.out.w) * p.sw - p.pw;
         return p.x + (((int64_t)n * p.h + *iy) * p.w + *ix) * p.x_pitch;
@@ -144,7 +143,7 @@ __global__ void __launch_bounds__(PQ_CU_CONV_THREADS(BM, BN, WM, WN, WK))
         if (m >= p.m || (BM % STEP != 0 && r >= BM)) iy0[i] = -(1 << 28), row_a[i] = 0;
         keep(iy0[i]), keep(ix0[i]), keep(row_a[i]);
     }
-    pq_cu_tap tap = pq_cu_tap_at(begin * PER_ROW + copy_chunk, p.chunks, p.kw);
+    pq_cu_tap tap = pq_cu_tap_at(begin * PER_ROW + copy_chunk, &p.by_chunks, &p.by_kw);
     auto copy_a = [&](shared_at stage) {
         const int dy = tap.ky * p.dh, dx = tap.kx * p.dw;
         const int h = tap.ky < p.kh ? p.h : 0;
@@ -312,13 +311,12 @@ __global__ void __launch_bounds__(PQ_CU_CONV_THREADS(BM, BN, WM, WN, WK))
 #pragma unroll
             for (int k = 0; k < PARTS; k++) add8(t, sums + k * SUMS + row * LD + col);
         }
-        const int n = p.n - c < 8 ? p.n - c : 8;
         float by[8], on[8], y[8]; /* scales and biases behind the last channel are anything */
         read8(by, scale + col);
         read8(on, bias + col);
 #pragma unroll
-        for (int i = 0; i < 8; i++) y[i] = i < n ? real_sum(t[i], by[i], on[i]) : 0.0f;
-        finish8(p, m, c, n, y);
+        for (int i = 0; i < 8; i++) y[i] = real_sum(t[i], by[i], on[i]);
+        finish8(p, m, c, p.n - c < 8 ? p.n - c : 8, y);
     }
 #if __CUDA_ARCH__ >= 900
     if (p.split > 1) cluster_leave();

@@ -21,8 +21,9 @@ __global__ void __launch_bounds__(PQ_CU_THREADS) depthwise(const __grid_constant
     pdl_launch();
     pdl_wait();
     if (!own8(p.m, p.n, &m, &c)) return;
-    const int row = m / p.out.w, x = m - row * p.out.w, image = row / p.out.h,
-              y = row - image * p.out.h, wide = (p.n + 7) / 8 * 8;
+    const int row = pq_cu_quotient(m, &p.out.by_w), x = m - row * p.out.w,
+              image = pq_cu_quotient(row, &p.out.by_h), y = row - image * p.out.h,
+              wide = (p.n + 7) / 8 * 8;
     const bool integer = p.in.scale != 0;
     const pq_cu_form levels = {p.in.dtype, 1.0f, p.in.zp};
     const int element = p.in.dtype == PQ_F32 ? 4 : p.in.dtype == PQ_F16 ? 2 : 1;
@@ -75,8 +76,9 @@ __global__ void __launch_bounds__(PQ_CU_THREADS) direct(const __grid_constant__ 
     pdl_launch();
     pdl_wait();
     if (!own8(p.m, p.n, &m, &c)) return;
-    const int row = m / p.out.w, x = m - row * p.out.w, image = row / p.out.h,
-              y = row - image * p.out.h, og = p.n / p.groups;
+    const int row = pq_cu_quotient(m, &p.out.by_w), x = m - row * p.out.w,
+              image = pq_cu_quotient(row, &p.out.by_h), y = row - image * p.out.h,
+              og = p.n / p.groups;
     const bool integer = p.in.scale != 0;
     const pq_cu_form levels = {p.in.dtype, 1.0f, p.in.zp};
     const int element = p.in.dtype == PQ_F32 ? 4 : p.in.dtype == PQ_F16 ? 2 : 1;
@@ -112,6 +114,34 @@ __global__ void __launch_bounds__(PQ_CU_THREADS) direct(const __grid_constant__ 
 }
 
 /* ---- elementwise ---- */
+
+/* e^x rounded as glibc's expf rounds it: 2^(k/32) from a table, a cubic in double. glibc 2.28 and
+ * later; from Arm's optimized routines, exp2f_data.c. The bits of 2^(i/32) less i << 47. */
+static __constant__ const unsigned long long exp_table[32] = {
+    0x3ff0000000000000, 0x3fefd9b0d3158574, 0x3fefb5586cf9890f, 0x3fef9301d0125b51,
+    0x3fef72b83c7d517b, 0x3fef54873168b9aa, 0x3fef387a6e756238, 0x3fef1e9df51fdee1,
+    0x3fef06fe0a31b715, 0x3feef1a7373aa9cb, 0x3feedea64c123422, 0x3feece086061892d,
+    0x3feebfdad5362a27, 0x3feeb42b569d4f82, 0x3feeab07dd485429, 0x3feea47eb03a5585,
+    0x3feea09e667f3bcd, 0x3fee9f75e8ec5f74, 0x3feea11473eb0187, 0x3feea589994cce13,
+    0x3feeace5422aa0db, 0x3feeb737b0cdc5e5, 0x3feec49182a3f090, 0x3feed503b23e255d,
+    0x3feee89f995ad3ad, 0x3feeff76f2fb5e47, 0x3fef199bdd85529c, 0x3fef3720dcef9069,
+    0x3fef5818dcfba487, 0x3fef7c97337b9b5f, 0x3fefa4afa2a490da, 0x3fefd0765b6e4540};
+
+static __device__ __noinline__ float exp_exact(float x)
+{
+    if (!(x == x)) return x;
+    if (x > 0x1.62e42ep6f) return __int_as_float(0x7f800000);
+    if (x < -0x1.9fe368p6f) return 0.0f;
+    const double z = 0x1.71547652b82fep+0 * 32 * (double)x;
+    const double kd = rint(z), r = z - kd;
+    const long long k = (long long)kd;
+    const unsigned long long t = exp_table[k & 31] + ((unsigned long long)k << 47);
+    const double s = __longlong_as_double((long long)t);
+    const double p = fma(0x1.c6af84b912394p-5 / 32 / 32 / 32, r, 0x1.ebfce50fac4f3p-3 / 32 / 32);
+    const double r2 = r * r;
+    const double y = fma(0x1.62e42ff0c52d6p-1 / 32, r, 1.0);
+    return (float)(fma(p, r2, y) * s);
+}
 
 static __device__ __noinline__ float unary(int op, float x, float alpha, float beta, bool exact)
 {
@@ -174,7 +204,7 @@ __global__ void __launch_bounds__(PQ_CU_THREADS) rows(const __grid_constant__ pq
         if (!p.x[k]) continue;
         int from = m;
         if (p.up[k] > 1) {
-            const int row = m / p.out.w, x = m - row * p.out.w;
+            const int row = pq_cu_quotient(m, &p.out.by_w), x = m - row * p.out.w;
             from = row / p.up[k] * (p.out.w / p.up[k]) + x / p.up[k];
         }
         load_some(p.form[k], p.x[k], (int64_t)from * p.pitch[k] + c, n, p.vector[k], v[k]);
@@ -196,8 +226,8 @@ __global__ void __launch_bounds__(PQ_CU_THREADS) pool(const __grid_constant__ pq
     pdl_launch();
     pdl_wait();
     if (!own8(p.out.n * p.out.h * p.out.w, p.c, &m, &c)) return;
-    const int row = m / p.out.w, x = m - row * p.out.w, image = row / p.out.h,
-              y = row - image * p.out.h;
+    const int row = pq_cu_quotient(m, &p.out.by_w), x = m - row * p.out.w,
+              image = pq_cu_quotient(row, &p.out.by_h), y = row - image * p.out.h;
     float v[8];
     int count = 0;
 #pragma unroll
@@ -277,8 +307,9 @@ __global__ void __launch_bounds__(PQ_CU_THREADS) image(const __grid_constant__ p
     pdl_launch();
     pdl_wait();
     if (m >= (int64_t)p.out.n * p.out.h * p.out.w) return;
-    const int row = (int)m / p.out.w, x = (int)m - row * p.out.w, n = row / p.out.h,
-              y = row - n * p.out.h, total = p.focus ? 4 * p.c : p.c;
+    const int row = pq_cu_quotient((int)m, &p.out.by_w), x = (int)m - row * p.out.w,
+              n = pq_cu_quotient(row, &p.out.by_h), y = row - n * p.out.h,
+              total = p.focus ? 4 * p.c : p.c;
     const float *at = p.x + (int64_t)n * p.c * p.h * p.w;
     if (p.focus && p.c == 3 && p.w % 2 == 0) { /* what DAMO-YOLO and YOLOX have */
         float v[16];
@@ -309,6 +340,24 @@ __global__ void __launch_bounds__(PQ_CU_THREADS) image(const __grid_constant__ p
 }
 
 /* ---- generic, strided ---- */
+
+static __device__ __forceinline__ int quantize(float y, float inv, const pq_cu_form &f)
+{
+    const float q = rintf(y * inv) + (float)f.zp;
+    const float lo = f.dtype == PQ_S8 ? -128.0f : 0.0f, hi = f.dtype == PQ_S8 ? 127.0f : 255.0f;
+    return (int)fmaxf(lo, fminf(hi, q));
+}
+
+static __device__ __noinline__ void store_one(const pq_cu_form &f, float inv, uint8_t *data,
+                                              int64_t at, float y)
+{
+    switch (f.dtype) {
+    case PQ_S8:
+    case PQ_U8: data[at] = (uint8_t)quantize(y, inv, f); break;
+    case PQ_F16: ((__half *)data)[at] = __float2half_rn(y); break;
+    default: ((float *)data)[at] = y;
+    }
+}
 
 __global__ void __launch_bounds__(PQ_CU_THREADS) map(const __grid_constant__ pq_cu_map p)
 {
@@ -464,7 +513,7 @@ static __device__ void decode_scores(const pq_cu_decode &p, unsigned i)
     float y[8];
     load_some(v.cls_form, v.cls, pixel * v.cls_pitch + c, left, v.cls_vector, y);
 #pragma unroll
-    for (int k = 0; k < 8; k++) y[k] = sigmoid_of<false>(y[k]);
+    for (int k = 0; k < 8; k++) y[k] = sigmoid_fast(y[k]);
     float *to = p.scores + (int64_t)all * p.classes + c;
     if (p.classes % 8 == 0) {
         *(float4 *)to = make_float4(y[0], y[1], y[2], y[3]);
@@ -493,7 +542,7 @@ static __device__ void decode_boxes(const pq_cu_decode &p, unsigned thread)
         top = fmaxf(top, load_real(v.reg_form, v.reg, reg + k) * v.factor);
     for (int d = 2; d; d /= 2) top = fmaxf(top, __shfl_xor_sync(~0u, top, d));
     for (int k = part; k < p.bins; k += 4) {
-        const float e = __expf(load_real(v.reg_form, v.reg, reg + k) * v.factor - top);
+        const float e = exp_fast(load_real(v.reg_form, v.reg, reg + k) * v.factor - top);
         sum += e;
         mean = fmaf(e, (float)k, mean);
     }

@@ -1,8 +1,9 @@
 /**
  * @file primitives.cuh
  * The instructions that C++ has no words for: dependent launch, clusters, asynchronous copies,
- * matrices in shared memory, tensor cores. tests/engine/cuda/emulator has the same in plain C++, so
- * that every kernel also runs on a CPU, one thread of a block after the other.
+ * matrices in shared memory, approximate functions, tensor cores. tests/engine/cuda/emulator has
+ * the same in plain C++, so that every kernel also runs on a CPU, one thread of a block after the
+ * other.
  */
 #ifndef PQ_ENGINE_CUDA_PRIMITIVES_CUH
 #define PQ_ENGINE_CUDA_PRIMITIVES_CUH
@@ -80,9 +81,6 @@ static __device__ __forceinline__ void keep(int &x)
     x = __shfl_sync(~0u, x, (int)threadIdx.x & 31);
 }
 
-/* Somebody reads x, though nobody does. */
-static __device__ __forceinline__ void use(float x) { asm volatile("" ::"f"(x)); }
-
 static __device__ __forceinline__ shared_at shared_address(const void *p)
 {
     return (unsigned)__cvta_generic_to_shared(p);
@@ -137,6 +135,29 @@ static __device__ __forceinline__ void ldmatrix4(unsigned r[4], shared_at addres
                  : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
                  : "r"(address)
                  : "memory");
+}
+
+/* ---- functions of a few instructions ---- */
+
+static __device__ __forceinline__ float exp_fast(float x)
+{
+    float y;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x * 0x1.715476p+0f));
+    return y;
+}
+
+static __device__ __forceinline__ float reciprocal_fast(float x)
+{
+    float y;
+    asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+}
+
+/* 1 / x to the nearest, of x from 1 to 2^126: one step of Newton's from what is off by one unit. */
+static __device__ __forceinline__ float reciprocal(float x)
+{
+    const float y = reciprocal_fast(x);
+    return fmaf(fmaf(-x, y, 1.0f), y, y);
 }
 
 /* ---- multiplying: 16 x 8 sums, 32 bytes of the inner dimension ---- */

@@ -25,11 +25,14 @@ pq_status cu_alloc(pq_ctx *ctx, void *out, size_t bytes, const char *what)
 
 /* ---- device ---- */
 
-/* PQUANT_CUDA_DEVICE, else the rank on this machine under MPI, else the first. */
+/* PQUANT_CUDA_DEVICE, else the place among the processes of `--jobs` or, under MPI, of this
+ * machine, else the first. */
 static int choose_device(int n)
 {
-    const char *own = getenv("PQUANT_CUDA_DEVICE"), *rank = getenv("OMPI_COMM_WORLD_LOCAL_RANK");
-    const char *text = own ? own : rank;
+    static const char *const name[] = {"PQUANT_CUDA_DEVICE", "PQUANT_LOCAL_RANK",
+                                       "OMPI_COMM_WORLD_LOCAL_RANK"};
+    const char *text = NULL;
+    for (size_t i = 0; !text && i < sizeof name / sizeof *name; i++) text = getenv(name[i]);
     const long id = text ? strtol(text, NULL, 10) : 0;
     return id >= 0 ? (int)(id % n) : 0;
 }

@@ -25,6 +25,30 @@ enum {
     PQ_CU_CHUNK = 16   /* bytes that travel at once */
 };
 
+/** Division of n < 2^31 by a number that the host knows, in three instructions for forty: Granlund
+ * and Montgomery 1994, "Division by invariant integers using multiplication". */
+typedef struct pq_cu_div {
+    unsigned by, times, shift; /* n / by is the upper half of n times `times`, shifted */
+} pq_cu_div;
+
+static inline pq_cu_div pq_cu_div_by(int by)
+{
+    pq_cu_div d = {(unsigned)by, 0, 0};
+    unsigned bits = 0; /* by <= 2^bits */
+    while (1u << bits < d.by) bits++;
+    if (by > 1) {
+        d.shift = bits - 1;
+        d.times = (unsigned)((((uint64_t)1 << (31 + bits)) + d.by - 1) / d.by);
+    }
+    return d;
+}
+
+static inline PQ_HD int pq_cu_quotient(int n, const pq_cu_div *d)
+{
+    if (d->by == 1) return n;
+    return (int)((unsigned)((uint64_t)(unsigned)n * d->times >> 32) >> d->shift);
+}
+
 /** Stored numbers as reals: (q - zp) * scale where scale is not 0, else the float itself. */
 typedef struct pq_cu_form {
     int dtype; /* pq_dtype: F32, F16, S8, U8 */
@@ -55,7 +79,14 @@ typedef struct pq_cu_act {
 /** Output pixels: image, row, column. */
 typedef struct pq_cu_pixels {
     int n, h, w;
+    pq_cu_div by_h, by_w;
 } pq_cu_pixels;
+
+static inline pq_cu_pixels pq_cu_pixels_of(int n, int h, int w)
+{
+    const pq_cu_pixels px = {n, h, w, pq_cu_div_by(h), pq_cu_div_by(w)};
+    return px;
+}
 
 /** Convolution (also products of matrices: 1 x 1 over rows). */
 typedef struct pq_cu_conv {
@@ -72,16 +103,17 @@ typedef struct pq_cu_conv {
      * `chunks` of them, the last one filled with zeros. Other kernels: [o][tap][c]. */
     const uint8_t *weight;
     int chunks, k_chunks, k_row;
+    pq_cu_div by_chunks, by_kw;
     const float *scale; /* integers: input scale times the channel's */
     const float *bias;
-    bool exact;   /* transcendental activations as libm rounds them */
-    bool guarded; /* all places get levels: exact only where it could make a difference */
+    bool exact; /* SiLU and Sigmoid with the bits that ref gives them */
     pq_cu_act act, sum_act;
     const uint8_t *residual; /* NULL: none */
     int residual_pitch;      /* elements */
     bool residual_vector;
     pq_cu_form residual_form;
     int split; /* parts of the inner dimension, one block of a cluster each */
+    int steps; /* of the inner dimension, a part's; the last may have fewer */
     int n_dest;
     pq_cu_dest dest[PQ_CU_DESTS];
 } pq_cu_conv;
@@ -228,10 +260,9 @@ static inline PQ_HD int pq_cu_swizzle(int r, int c, int per_row)
 #define PQ_CU_CONV_THREADS(bm, bn, wm, wn, wk)                                                     \
     ((bm) / (wm) * ((bn) / (wn)) * ((wk) ? (wk) : 1) * 32)
 
-/** Steps [begin, end) of the inner dimension that part `i` of `n` takes. */
-static inline PQ_HD void pq_cu_part(int steps, int n, int i, int *begin, int *end)
+/** Steps [begin, end) of the inner dimension that part `i` takes, where each takes so many. */
+static inline PQ_HD void pq_cu_part(int steps, int each, int i, int *begin, int *end)
 {
-    const int each = pq_cu_ceil(steps, n);
     *begin = i * each < steps ? i * each : steps;
     *end = *begin + each < steps ? *begin + each : steps;
 }
@@ -241,13 +272,13 @@ typedef struct pq_cu_tap {
     int ky, kx, c;
 } pq_cu_tap;
 
-static inline PQ_HD pq_cu_tap pq_cu_tap_at(int q, int chunks, int kw)
+static inline PQ_HD pq_cu_tap pq_cu_tap_at(int q, const pq_cu_div *chunks, const pq_cu_div *kw)
 {
     pq_cu_tap t;
-    const int tap = q / chunks;
-    t.c = q - tap * chunks;
-    t.ky = tap / kw;
-    t.kx = tap - t.ky * kw;
+    const int tap = pq_cu_quotient(q, chunks);
+    t.c = q - tap * (int)chunks->by;
+    t.ky = pq_cu_quotient(tap, kw);
+    t.kx = tap - t.ky * (int)kw->by;
     return t;
 }
 

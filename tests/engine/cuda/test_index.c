@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "base/rng.h"
 #include "support/check.h"
 
 /* Every chunk has a place of its own, and the eight rows that are read together lie in different
@@ -36,7 +37,7 @@ static void test_parts(void **state)
             int next = 0;
             for (int i = 0; i < n; i++) {
                 int begin, end;
-                pq_cu_part(steps, n, i, &begin, &end);
+                pq_cu_part(steps, pq_cu_ceil(steps, n), i, &begin, &end);
                 assert_int_equal(begin, next);
                 assert_true(end >= begin);
                 next = end;
@@ -53,14 +54,34 @@ static void test_taps(void **state)
         for (int kw = 1; kw <= 5; kw += 2)
             for (int by = 4; by <= 8; by += 4)
                 for (int from = 0; from < by; from++) {
-                    pq_cu_tap t = pq_cu_tap_at(from, chunks, kw);
+                    const pq_cu_div c = pq_cu_div_by(chunks), k = pq_cu_div_by(kw);
+                    pq_cu_tap t = pq_cu_tap_at(from, &c, &k);
                     for (int q = from; q < 200; q += by) {
-                        const pq_cu_tap u = pq_cu_tap_at(q, chunks, kw);
+                        const pq_cu_tap u = pq_cu_tap_at(q, &c, &k);
                         assert_true(t.ky == u.ky && t.kx == u.kx && t.c == u.c);
                         assert_int_equal((t.ky * kw + t.kx) * chunks + t.c, q);
                         pq_cu_tap_advance(&t, by, chunks, kw);
                     }
                 }
+}
+
+static void test_division(void **state)
+{
+    pq_rng rng = {4};
+    (void)state;
+    for (int round = 0; round < 20000; round++) {
+        const int by =
+            round < 2000 ? round + 1 : (int)(pq_rng_u64(&rng) >> 33 >> pq_rng_below(&rng, 30)) + 1;
+        const pq_cu_div d = pq_cu_div_by(by);
+        const int64_t times = INT32_MAX / by,
+                      near = (int64_t)pq_rng_below(&rng, (uint64_t)times + 1) * by;
+        const int64_t n[] = {0,          by,
+                             near,       near - 1,
+                             times * by, times * by - 1,
+                             INT32_MAX,  (int64_t)(pq_rng_u64(&rng) >> 33)};
+        for (size_t i = 0; i < sizeof n / sizeof *n; i++)
+            if (n[i] >= 0) assert_int_equal(pq_cu_quotient((int)n[i], &d), n[i] / by);
+    }
 }
 
 static void test_address(void **state)
@@ -76,6 +97,7 @@ static void test_address(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_swizzle), cmocka_unit_test(test_parts),
-                                       cmocka_unit_test(test_taps), cmocka_unit_test(test_address)};
+                                       cmocka_unit_test(test_taps), cmocka_unit_test(test_division),
+                                       cmocka_unit_test(test_address)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -104,15 +104,21 @@ static inline double __longlong_as_double(long long i)
     memcpy(&d, &i, sizeof d);
     return d;
 }
-/* As far off as CUDA's manual allows: 2 + |1.173 x| units in the last place, either way. glibc has
- * a function of that name. */
-static inline float emulated_expf(float x)
+static inline int __float_as_int(float f)
 {
-    const float off = (2 + fabsf(1.173f * x)) * 0x1p-24f;
-    return expf(x) * (x * 1024 - floorf(x * 1024) < 0.5f ? 1 - off : 1 + off);
+    int i;
+    memcpy(&i, &f, sizeof i);
+    return i;
 }
-#define __expf emulated_expf
-static inline float __fdividef(float a, float b) { return a / b; }
+/* Bytes of a (0 to 3) and b (4 to 7), chosen by the digits of `which`. */
+static inline unsigned __byte_perm(unsigned a, unsigned b, unsigned which)
+{
+    const uint64_t all = (uint64_t)b << 32 | a;
+    unsigned v = 0;
+    for (unsigned i = 0; i < 4; i++)
+        v |= (unsigned)(all >> 8 * (which >> 4 * i & 7) & 255) << 8 * i;
+    return v;
+}
 static inline float __ldg(const float *p) { return *p; }
 
 extern "C" float pq_f16_to_f32(uint16_t h);
@@ -145,6 +151,18 @@ template <typename P, void (*K)(P)> struct emulated_kernel<K> {
 };
 #define KERNEL(k) ((const void *)&emulated_kernel<k>::entry)
 
+/* As far off as CUDA's manual allows: 2 + |1.173 x| units in the last place, either way. */
+static inline float exp_fast(float x)
+{
+    const float off = (2 + fabsf(1.173f * x)) * 0x1p-23f;
+    return expf(x) * (x * 1024 - floorf(x * 1024) < 0.5f ? 1 - off : 1 + off);
+}
+/* One unit, either way. */
+static inline float reciprocal_fast(float x)
+{
+    return 1 / x * (x * 1024 - floorf(x * 1024) < 0.5f ? 1 + 0x1p-23f : 1 - 0x1p-23f);
+}
+static inline float reciprocal(float x) { return 1 / x; }
 static inline void pdl_wait() {}
 static inline void pdl_launch() {}
 static inline void cluster_wait() { emulated_cluster_wait(); }
@@ -163,7 +181,6 @@ static inline void copy16_if(shared_at to, const uint8_t *from, bool in)
 }
 static inline void copy16(shared_at to, const uint8_t *from) { copy16_if(to, from, true); }
 template <typename T> static inline void keep(T &) {}
-static inline void use(float) {}
 static inline void copies_commit() { emulated_commit(); }
 template <int LEFT> static inline void copies_wait() { emulated_copies_wait(LEFT); }
 
