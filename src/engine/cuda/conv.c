@@ -160,6 +160,17 @@ static void fill_epilogue(const cu_session *s, size_t i, pq_cu_conv *p)
     p->residual_form = cu_form(cu_slot_of(s, step->residual));
 }
 
+/* May the results be finished in the registers of the tensor cores? */
+static bool is_single(const pq_cu_conv *p, int kind)
+{
+    const pq_cu_dest *d = &p->dest[0];
+    const int act = p->act.act;
+    return p->n_dest == 1 && !p->residual && p->n % 8 == 0 && d->first == 0 && d->last >= p->n &&
+           d->up == 1 && d->vector && !d->round16 && d->pre.scale == 0 &&
+           (kind == PQ_CU_KIND_S8 ? d->form.scale != 0 : d->form.dtype == PQ_F16) &&
+           (act == PQ_ACT_NONE || act == PQ_ACT_RELU || act == PQ_ACT_SILU);
+}
+
 /* ---- weights ---- */
 
 /* Rows of output channels for conv_mma: [first + o][tap][chunks]. */
@@ -258,6 +269,7 @@ static pq_status build_dense(pq_ctx *ctx, cu_session *s, size_t i, int kind)
         p->n_dest += cu_dests(s, j, first, p->dest + p->n_dest);
         first += w.o;
     }
+    p->single = is_single(p, kind);
 out:
     free_source(&w);
     return st;

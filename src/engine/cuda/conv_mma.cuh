@@ -59,6 +59,53 @@ static __device__ __forceinline__ float real_sum(int sum, float scale, float bia
 }
 
 /*
+ * What lies in the registers finished there (p.in_registers), so that it crosses shared memory as
+ * it is stored: a third of the instructions of the general way. But they are as many as a thread
+ * has sums, and fetching code is what a block that is alone waits for. row, col: in the block, of
+ * this lane's first sum. Rows in shared memory lie so that eight of them are in different banks.
+ */
+template <int KIND, int BM, int BN, int THREADS, int MI, int NI, typename T>
+static __device__ __forceinline__ void
+store_registers(const pq_cu_conv &p, const T (&acc)[MI][NI][4], uint8_t *smem, const float *scale,
+                const float *bias, int row, int col, int m0, int n0)
+{
+    enum { SIZE = KIND == MMA_S8 ? 1 : 2, LD = BN * SIZE + 16, GROUPS = BN / 8 };
+    const pq_cu_dest &d = p.dest[0];
+#pragma unroll
+    for (int j = 0; j < NI; j++) {
+        const float2 by = *(const float2 *)(scale + col + 8 * j),
+                     on = *(const float2 *)(bias + col + 8 * j);
+#pragma unroll
+        for (int i = 0; i < MI; i++) {
+            float y[4] = {real_sum(acc[i][j][0], by.x, on.x), real_sum(acc[i][j][1], by.y, on.y),
+                          real_sum(acc[i][j][2], by.x, on.x), real_sum(acc[i][j][3], by.y, on.y)};
+            uint8_t *const to = smem + (row + 16 * i) * LD + (col + 8 * j) * SIZE;
+            activate(p.act, p.exact, y);
+            if (SIZE == 1) {
+                to_levels(d.form, d.inv, y);
+                *(uint16_t *)to = (uint16_t)bytes2(y[0], y[1], d.form.zp);
+                *(uint16_t *)(to + 8 * LD) = (uint16_t)bytes2(y[2], y[3], d.form.zp);
+            } else {
+                *(__half2 *)to = __floats2half2_rn(y[0], y[1]);
+                *(__half2 *)(to + 8 * LD) = __floats2half2_rn(y[2], y[3]);
+            }
+        }
+    }
+    __syncthreads();
+#pragma unroll 1
+    for (int e = (int)threadIdx.x; e < BM * GROUPS; e += THREADS) {
+        const int r = e / GROUPS, c = e % GROUPS * 8, m = m0 + r;
+        if (m >= p.m || n0 + c >= p.n) continue;
+        uint8_t *const to = (uint8_t *)d.data + ((int64_t)m * d.pitch + (n0 + c)) * SIZE;
+        const uint8_t *const from = smem + r * LD + c * SIZE;
+        if (SIZE == 1)
+            *(uint2 *)to = *(const uint2 *)from;
+        else
+            *(uint4 *)to = *(const uint4 *)from;
+    }
+}
+
+/*
  * BM pixels x BN channels a block, WM x WN a warp; WK warps share such a tile and take every WK-th
  * 32 bytes of a stage, ROW bytes of the inner dimension. WK 0: four warps multiply together
  * (wgmma), of which each holds 16 rows of the sums. Shared memory: STAGES x (BM + BN) x ROW bytes,
@@ -249,7 +296,6 @@ __global__ void __launch_bounds__(PQ_CU_CONV_THREADS(BM, BN, WM, WN, WK))
         ahead = ahead == (STAGES - 1) * STAGE ? 0 : ahead + STAGE;
     }
 
-    /* Sums into shared memory, as [PARTS][BM][LD] words. */
     copies_wait<0>();
     if constexpr (GROUP) {
         group_wait<0>();
@@ -259,6 +305,14 @@ __global__ void __launch_bounds__(PQ_CU_CONV_THREADS(BM, BN, WM, WN, WK))
             for (int k = 0; k < 4; k++) group_sum(acc[0][j][k]);
     }
     __syncthreads();
+    if constexpr (KIND != MMA_F32 && PARTS == 1) {
+        if (p.in_registers) {
+            store_registers<KIND, BM, BN, THREADS>(p, acc, smem, scale, bias, wm + lane / 4,
+                                                   wn + lane % 4 * 2, m0, n0);
+            return;
+        }
+    }
+    /* Sums into shared memory, as [PARTS][BM][LD] words. */
     sum *sums = (sum *)smem;
 #pragma unroll
     for (int i = 0; i < MI; i++)

@@ -44,22 +44,23 @@ static __device__ __forceinline__ float activate_as(const pq_cu_act &a, float x,
     return activate_one(a.act, a.alpha, a.beta, exact, x);
 }
 
-/* The same of eight values, the usual ones in place. */
-static __device__ __forceinline__ void activate8(const pq_cu_act &a, bool exact, float y[8])
+/* The same of several values, the usual ones in place. */
+template <int N>
+static __device__ __forceinline__ void activate(const pq_cu_act &a, bool exact, float (&y)[N])
 {
     if (a.act == PQ_ACT_NONE) return;
     if (a.act == PQ_ACT_RELU) {
 #pragma unroll
-        for (int i = 0; i < 8; i++) y[i] = y[i] <= 0 ? 0 : y[i];
+        for (int i = 0; i < N; i++) y[i] = y[i] <= 0 ? 0 : y[i];
     } else if (a.act == PQ_ACT_SILU && exact) {
 #pragma unroll
-        for (int i = 0; i < 8; i++) y[i] = y[i] * sigmoid_exact(y[i]);
+        for (int i = 0; i < N; i++) y[i] = y[i] * sigmoid_exact(y[i]);
     } else if (a.act == PQ_ACT_SILU) {
 #pragma unroll
-        for (int i = 0; i < 8; i++) y[i] = y[i] * sigmoid_fast(y[i]);
+        for (int i = 0; i < N; i++) y[i] = y[i] * sigmoid_fast(y[i]);
     } else {
 #pragma unroll
-        for (int i = 0; i < 8; i++) y[i] = activate_as(a, y[i], exact);
+        for (int i = 0; i < N; i++) y[i] = activate_as(a, y[i], exact);
     }
 }
 
@@ -121,15 +122,22 @@ static __device__ __forceinline__ void load_some(const pq_cu_form &f, const uint
  * integer's: the instructions that convert have a quarter of an addition's rate, or less. */
 #define ROUNDING 0x1.8p23f
 
-/* Eight values as levels less the zero point, with ROUNDING. */
-static __device__ __forceinline__ void round8(const pq_cu_form &f, float inv, float t[8])
+/* Values as levels less the zero point, with ROUNDING. */
+template <int N>
+static __device__ __forceinline__ void to_levels(const pq_cu_form &f, float inv, float (&t)[N])
 {
     const float lo = (f.dtype == PQ_S8 ? -128.0f : 0.0f) - (float)f.zp, hi = lo + 255.0f;
 #pragma unroll
-    for (int i = 0; i < 8; i++) t[i] = fmaxf(lo, fminf(hi, t[i] * inv)) + ROUNDING;
+    for (int i = 0; i < N; i++) t[i] = fmaxf(lo, fminf(hi, t[i] * inv)) + ROUNDING;
 }
 
-/* The levels of four values that round8 left, as bytes. */
+/* The levels of two and of four values that to_levels left, as bytes. */
+static __device__ __forceinline__ unsigned bytes2(float a, float b, int zp)
+{
+    const unsigned x = (unsigned)(__float_as_int(a) + zp), y = (unsigned)(__float_as_int(b) + zp);
+    return __byte_perm(x, y, 0x0040);
+}
+
 static __device__ __forceinline__ unsigned bytes4(const float t[4], int zp)
 {
     const unsigned a = __byte_perm((unsigned)__float_as_int(t[0]), (unsigned)__float_as_int(t[1]),
@@ -191,7 +199,7 @@ static __device__ __forceinline__ void put8(int dtype, uint8_t *data, int64_t at
 
 /* What float16, and quantizing and back, on the way to a place make of values; then levels, with
  * ROUNDING, where the place has them. */
-static __device__ __forceinline__ void pass8(const pq_cu_dest &d, float t[8])
+static __device__ __forceinline__ void pass8(const pq_cu_dest &d, float (&t)[8])
 {
     if (d.round16) {
 #pragma unroll
@@ -200,11 +208,11 @@ static __device__ __forceinline__ void pass8(const pq_cu_dest &d, float t[8])
     const bool back = d.pre.scale != 0;
     const pq_cu_form f = back ? d.pre : d.form;
     if (f.scale == 0) return;
-    round8(f, back ? d.pre_inv : d.inv, t);
+    to_levels(f, back ? d.pre_inv : d.inv, t);
     if (!back) return;
 #pragma unroll
     for (int i = 0; i < 8; i++) t[i] = (t[i] - ROUNDING) * f.scale;
-    if (d.form.scale != 0) round8(d.form, d.inv, t);
+    if (d.form.scale != 0) to_levels(d.form, d.inv, t);
 }
 
 /* Channels c .. c + 7 of pixel m to a place, if they belong there. n: how many of the eight exist.
@@ -252,9 +260,10 @@ static __device__ __forceinline__ void store8(const pq_cu_dest *dest, int n_dest
 }
 
 /* Activation, residual, activation of the sum, and out: ref's order. */
-static __device__ __forceinline__ void finish8(const pq_cu_conv &p, int m, int c, int n, float y[8])
+static __device__ __forceinline__ void finish8(const pq_cu_conv &p, int m, int c, int n,
+                                               float (&y)[8])
 {
-    activate8(p.act, p.exact, y);
+    activate(p.act, p.exact, y);
     if (p.residual) {
         const pq_cu_form &f = p.residual_form;
         const pq_cu_form levels = {f.dtype, f.scale != 0 ? 1.0f : 0.0f, f.zp};
@@ -263,7 +272,7 @@ static __device__ __forceinline__ void finish8(const pq_cu_conv &p, int m, int c
 #pragma unroll
         for (int i = 0; i < 8; i++) /* one rounding for scale and sum */
             y[i] = f.scale != 0 ? fmaf(r[i], f.scale, y[i]) : y[i] + r[i];
-        activate8(p.sum_act, p.exact, y);
+        activate(p.sum_act, p.exact, y);
     }
     /* What the first place is comes with the instructions; most have no other. */
     if (p.n_dest > 0) store_at(p.dest[0], p.out, m, c, n, y);

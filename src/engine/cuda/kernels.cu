@@ -216,7 +216,7 @@ __global__ void __launch_bounds__(PQ_CU_THREADS) rows(const __grid_constant__ pq
                                       : unary(p.op, v[0][i], p.alpha, p.beta, p.exact);
         v[0][i] = y;
     }
-    activate8(p.act, p.exact, v[0]);
+    activate(p.act, p.exact, v[0]);
     store8(p.dest, p.n_dest, p.out, m, c, n, v[0]);
 }
 

@@ -112,8 +112,10 @@ typedef struct pq_cu_conv {
     int residual_pitch;      /* elements */
     bool residual_vector;
     pq_cu_form residual_form;
-    int split; /* parts of the inner dimension, one block of a cluster each */
-    int steps; /* of the inner dimension, a part's; the last may have fewer */
+    int split;         /* parts of the inner dimension, one block of a cluster each */
+    int steps;         /* of the inner dimension, a part's; the last may have fewer */
+    bool single;       /* one place of all channels, of the type that is multiplied; no residual */
+    bool in_registers; /* it is finished there: single, not split, and many blocks */
     int n_dest;
     pq_cu_dest dest[PQ_CU_DESTS];
 } pq_cu_conv;

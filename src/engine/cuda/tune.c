@@ -19,7 +19,12 @@ bool cu_fits(const cu_device *d, const pq_cu_variant *v)
     return (size_t)v->smem <= d->smem && (v->wk > 0 || d->groups);
 }
 
-void cu_choose(cu_node *n, const pq_cu_variant *v, int variant, int split)
+static bool may_in_registers(const cu_node *n, const pq_cu_variant *v)
+{
+    return n->p.conv.single && n->p.conv.split == 1 && v->wk <= 1 && n->kind != PQ_CU_KIND_F32;
+}
+
+void cu_choose(const cu_device *d, cu_node *n, const pq_cu_variant *v, int variant, int split)
 {
     pq_cu_conv *p = &n->p.conv;
     p->split = split;
@@ -32,6 +37,8 @@ void cu_choose(cu_node *n, const pq_cu_variant *v, int variant, int split)
     n->grid[1] = (unsigned)pq_cu_ceil(p->n, v->bn);
     n->grid[2] = (unsigned)split;
     n->cluster = split > 1 ? (unsigned)split : 0;
+    p->in_registers =
+        may_in_registers(n, v) && n->grid[0] * n->grid[1] >= (unsigned)(CU_MANY_BLOCKS * d->sms);
 }
 
 cudaError_t cu_launch(const cu_session *s, const cu_node *n, cudaStream_t stream)
@@ -132,7 +139,7 @@ static pq_status measure(pq_ctx *ctx, cu_session *s, cu_node *n)
     PQ_ASSERT(ctx, count > 0);
     for (int i = 0; i <= count; i++) CU_TRY(ctx, cudaEventCreate(&event[i]));
     for (int i = 0; i < count; i++) {
-        cu_choose(n, &v[c[i].variant], c[i].variant, c[i].split);
+        cu_choose(&s->device, n, &v[c[i].variant], c[i].variant, c[i].split);
         PQ_TRY(cu_repeat(ctx, &graph[i], s, n, REPEATS));
     }
     for (int round = 0; round < ROUNDS; round++) { /* the first warms up */
@@ -151,7 +158,7 @@ static pq_status measure(pq_ctx *ctx, cu_session *s, cu_node *n)
             }
         }
     }
-    cu_choose(n, &v[c[best].variant], c[best].variant, c[best].split);
+    cu_choose(&s->device, n, &v[c[best].variant], c[best].variant, c[best].split);
 out:
     for (int i = 0; i < count; i++)
         if (graph[i]) cudaGraphExecDestroy(graph[i]);
@@ -165,7 +172,8 @@ static void take(const cu_session *s, cu_node *n, const cu_force *f)
     int count;
     const pq_cu_variant *v = cu_variants(n->kind, &count);
     const int i = cu_fits(&s->device, &v[f->variant % count]) ? f->variant % count : 0;
-    cu_choose(n, &v[i], i, s->device.dependent ? f->split : 1);
+    cu_choose(&s->device, n, &v[i], i, s->device.dependent ? f->split : 1);
+    n->p.conv.in_registers = f->in_registers ? may_in_registers(n, &v[i]) : n->p.conv.in_registers;
 }
 
 /* The shape of a node like it, of an earlier session, or that measuring finds. */
@@ -177,11 +185,11 @@ static pq_status choose(pq_ctx *ctx, cu_session *s, size_t i, const cu_tuned *tu
     for (size_t j = 0; j < i; j++)
         if (same_shape(&s->node[j], n)) {
             variant = s->node[j].variant;
-            cu_choose(n, &v[variant], variant, s->node[j].p.conv.split);
+            cu_choose(&s->device, n, &v[variant], variant, s->node[j].p.conv.split);
             return PQ_OK;
         }
     if (cu_tuned_find(tuned, s, n, &variant, &split)) {
-        cu_choose(n, &v[variant], variant, split);
+        cu_choose(&s->device, n, &v[variant], variant, split);
         return PQ_OK;
     }
     pq_status st = pq_prefix(ctx, measure(ctx, s, n), "node '%s' (%d pixels, %d channels)",

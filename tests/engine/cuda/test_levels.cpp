@@ -60,9 +60,12 @@ static void test_rounding(void **)
         const float inv = 1.0f / f.scale;
         float y[8], t[8];
         for (int i = 0; i < 8; i++) t[i] = y[i] = odd_value(f);
-        round8(f, inv, t);
+        to_levels(f, inv, t);
         for (int i = 0; i < 8; i++) {
             const unsigned byte = bytes4(t + i / 4 * 4, f.zp) >> i % 4 * 8 & 255;
+            const unsigned pair = bytes2(t[i], t[7 - i], f.zp);
+            assert_int_equal(pair & 255, byte);
+            assert_int_equal(level(f, pair >> 8 & 255), plain(y[7 - i], inv, f));
             assert_int_equal(level(f, byte), plain(y[i], inv, f));
             assert_true(t[i] - ROUNDING == (float)(plain(y[i], inv, f) - f.zp));
         }
@@ -79,7 +82,7 @@ static void test_activations(void **)
         for (int i = 0; i < 8; i++)
             y[i] = x[i] = round % 16 < 4 ? uniform(-200, 200) : uniform(-8, 8);
         if (round % 64 < 4) y[0] = x[0] = NAN;
-        activate8({a, 0, 0}, true, y);
+        activate({a, 0, 0}, true, y);
         for (int i = 0; i < 8; i++) {
             const float want = pq_eval_act(a, 0, 0, x[i]);
             assert_true(std::isnan(x[i]) ? std::isnan(y[i]) : y[i] == want);
