@@ -160,15 +160,25 @@ static void fill_epilogue(const cu_session *s, size_t i, pq_cu_conv *p)
     p->residual_form = cu_form(cu_slot_of(s, step->residual));
 }
 
-/* May the results be finished in the registers of the tensor cores? */
-static bool is_single(const pq_cu_conv *p, int kind)
+static bool is_usual(int act)
 {
-    const pq_cu_dest *d = &p->dest[0];
-    const int act = p->act.act;
-    return p->n_dest == 1 && !p->residual && p->n % 8 == 0 && d->first == 0 && d->last >= p->n &&
-           d->up == 1 && d->vector && !d->round16 && d->pre.scale == 0 &&
-           (kind == PQ_CU_KIND_S8 ? d->form.scale != 0 : d->form.dtype == PQ_F16) &&
-           (act == PQ_ACT_NONE || act == PQ_ACT_RELU || act == PQ_ACT_SILU);
+    return act == PQ_ACT_NONE || act == PQ_ACT_RELU || act == PQ_ACT_SILU;
+}
+
+/* May the results be finished in the registers of the tensor cores? */
+static bool is_plain(const pq_cu_conv *p, int kind)
+{
+    const bool int8 = kind == PQ_CU_KIND_S8;
+    bool plain = kind != PQ_CU_KIND_F32 && p->n % 8 == 0 && is_usual(p->act.act);
+    if (p->residual)
+        plain = plain && is_usual(p->sum_act.act) && p->residual_vector &&
+                (int8 ? p->residual_form.scale != 0 : p->residual_form.dtype == PQ_F16);
+    for (int k = 0; k < p->n_dest; k++) {
+        const pq_cu_dest *d = &p->dest[k];
+        plain = plain && d->vector && d->first % 8 == 0 && d->last % 8 == 0 && !d->round16 &&
+                d->pre.scale == 0 && (int8 ? d->form.scale != 0 : d->form.dtype == PQ_F16);
+    }
+    return plain;
 }
 
 /* ---- weights ---- */
@@ -269,7 +279,7 @@ static pq_status build_dense(pq_ctx *ctx, cu_session *s, size_t i, int kind)
         p->n_dest += cu_dests(s, j, first, p->dest + p->n_dest);
         first += w.o;
     }
-    p->single = is_single(p, kind);
+    p->plain = is_plain(p, kind);
 out:
     free_source(&w);
     return st;

@@ -13,11 +13,8 @@
 
 extern const pq_engine pq_engine_cuda;
 
-enum {
-    CU_MOST_SPLIT = 8, /* blocks that a cluster may have everywhere */
-    CU_MANY_BLOCKS = 3 /* a multiprocessor: code fetched once is run that often */
-};
-enum { CU_SPARE = 256 }; /* bytes behind every slot that may be read and are never written */
+enum { CU_MOST_SPLIT = 8 }; /* blocks that a cluster may have everywhere */
+enum { CU_SPARE = 256 };    /* bytes behind every slot that may be read and are never written */
 
 /**
  * Where a slot's bytes are and who writes them. A result goes to several slots at once: the step
@@ -92,7 +89,7 @@ typedef struct cu_force {
     int variant, split; /* the shape of conv_mma that every layer takes, instead of the fastest;
                            variant modulo how many there are, where it does not fit the first */
     bool apart;         /* no two slots share memory, so that nothing hides a stray write */
-    bool in_registers;  /* what may be is finished there, however few blocks there are */
+    bool in_registers;  /* what may be is finished there */
 } cu_force;
 
 typedef struct cu_session {
@@ -209,15 +206,16 @@ typedef struct cu_tuned {
 /** Waits for others that have it open. Errors: IO; nothing is held then. */
 PQ_MUST_USE pq_status cu_tuned_open(pq_ctx *ctx, cu_tuned *t);
 void cu_tuned_close(cu_tuned *t);
-/** false: not measured before on such a GPU, or not among what this build can run. */
-bool cu_tuned_find(const cu_tuned *t, const cu_session *s, const cu_node *n, int *variant,
-                   int *split);
+/** Gives n what was found. false: not measured before on such a GPU, or not among what this build
+ *  can run. */
+bool cu_tuned_find(const cu_tuned *t, const cu_session *s, cu_node *n);
 /** Writes down what n was given. Errors: IO. */
 PQ_MUST_USE pq_status cu_tuned_add(pq_ctx *ctx, const cu_tuned *t, const cu_session *s,
                                    const cu_node *n);
 
-/** Sets grid and shared memory of a conv_mma node for a variant and a split. */
-void cu_choose(const cu_device *d, cu_node *n, const pq_cu_variant *v, int variant, int split);
+/** Sets grid and shared memory of a conv_mma node for a variant and a split, finished in registers
+ *  where asked for and possible. */
+void cu_choose(cu_node *n, int variant, int split, bool in_registers);
 /** Can the device run it? */
 bool cu_fits(const cu_device *d, const pq_cu_variant *v);
 const pq_cu_variant *cu_variants(int kind, int *n);

@@ -215,6 +215,18 @@ static __device__ __forceinline__ void pass8(const pq_cu_dest &d, float (&t)[8])
     if (d.form.scale != 0) to_levels(d.form, d.inv, t);
 }
 
+/* The first element that pixel m has in a place; the others of its square follow. */
+static __device__ __forceinline__ int64_t place_of(const pq_cu_dest &d, const pq_cu_pixels &px,
+                                                   int m)
+{
+    int64_t at = m;
+    if (d.up > 1) {
+        const int row = pq_cu_quotient(m, &px.by_w), x = m - row * px.w; /* row of all images */
+        at = (int64_t)row * d.up * px.w * d.up + x * d.up;
+    }
+    return at * d.pitch;
+}
+
 /* Channels c .. c + 7 of pixel m to a place, if they belong there. n: how many of the eight exist.
  */
 static __device__ __forceinline__ void store_at(const pq_cu_dest &d, const pq_cu_pixels &px, int m,
@@ -237,12 +249,7 @@ static __device__ __forceinline__ void store_at(const pq_cu_dest &d, const pq_cu
     const bool vector = d.vector && (left == 8 || d.spare);
     uint8_t *const data = (uint8_t *)d.data;
     const int pitch = d.pitch;
-    int64_t at = m;
-    if (up > 1) {
-        const int row = pq_cu_quotient(m, &px.by_w), x = m - row * px.w; /* row of all images */
-        at = (int64_t)row * up * px.w * up + x * up;
-    }
-    at = at * pitch + (c - first);
+    int64_t at = place_of(d, px, m) + (c - first);
 #pragma unroll 1
     for (int j = 0; j < up; j++, at += (int64_t)(px.w - 1) * up * pitch)
 #pragma unroll 1

@@ -114,8 +114,8 @@ typedef struct pq_cu_conv {
     pq_cu_form residual_form;
     int split;         /* parts of the inner dimension, one block of a cluster each */
     int steps;         /* of the inner dimension, a part's; the last may have fewer */
-    bool single;       /* one place of all channels, of the type that is multiplied; no residual */
-    bool in_registers; /* it is finished there: single, not split, and many blocks */
+    bool plain;        /* all places and the residual are of the type that is multiplied */
+    bool in_registers; /* it is finished there: plain and not split */
     int n_dest;
     pq_cu_dest dest[PQ_CU_DESTS];
 } pq_cu_conv;

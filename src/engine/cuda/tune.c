@@ -5,7 +5,7 @@
 
 #include "engine/cuda/cuda.h"
 
-enum { REPEATS = 16, ROUNDS = 3, MOST_CANDIDATES = 160, SPLITS = 6 };
+enum { REPEATS = 16, ROUNDS = 3, MOST_CANDIDATES = 320, SPLITS = 6 };
 
 const pq_cu_variant *cu_variants(int kind, int *n)
 {
@@ -19,16 +19,19 @@ bool cu_fits(const cu_device *d, const pq_cu_variant *v)
     return (size_t)v->smem <= d->smem && (v->wk > 0 || d->groups);
 }
 
-static bool may_in_registers(const cu_node *n, const pq_cu_variant *v)
+static bool may_in_registers(const cu_node *n, const pq_cu_variant *v, int split)
 {
-    return n->p.conv.single && n->p.conv.split == 1 && v->wk <= 1 && n->kind != PQ_CU_KIND_F32;
+    return n->p.conv.plain && split == 1 && v->wk <= 1;
 }
 
-void cu_choose(const cu_device *d, cu_node *n, const pq_cu_variant *v, int variant, int split)
+void cu_choose(cu_node *n, int variant, int split, bool in_registers)
 {
+    int unused;
+    const pq_cu_variant *v = &cu_variants(n->kind, &unused)[variant];
     pq_cu_conv *p = &n->p.conv;
     p->split = split;
     p->steps = pq_cu_ceil(pq_cu_ceil(p->k_chunks, v->row / PQ_CU_CHUNK), split);
+    p->in_registers = in_registers && may_in_registers(n, v, split);
     n->variant = variant;
     n->kernel = v->kernel;
     n->block = (unsigned)v->threads;
@@ -37,8 +40,6 @@ void cu_choose(const cu_device *d, cu_node *n, const pq_cu_variant *v, int varia
     n->grid[1] = (unsigned)pq_cu_ceil(p->n, v->bn);
     n->grid[2] = (unsigned)split;
     n->cluster = split > 1 ? (unsigned)split : 0;
-    p->in_registers =
-        may_in_registers(n, v) && n->grid[0] * n->grid[1] >= (unsigned)(CU_MANY_BLOCKS * d->sms);
 }
 
 cudaError_t cu_launch(const cu_session *s, const cu_node *n, cudaStream_t stream)
@@ -72,6 +73,7 @@ cudaError_t cu_launch(const cu_session *s, const cu_node *n, cudaStream_t stream
 
 typedef struct candidate {
     int variant, split;
+    bool in_registers;
     double score; /* estimated, of those worth measuring the lowest are taken */
 } candidate;
 
@@ -105,9 +107,12 @@ static int candidates_of(const cu_session *s, const cu_node *n, candidate c[MOST
             if (splits[k] > 1 &&
                 (!s->device.dependent || steps < 2 * splits[k] || blocks > 2 * s->device.sms))
                 break;
-            c[count] = (candidate){i, splits[k], estimate(s, n, &v[i], splits[k])};
+            c[count] = (candidate){i, splits[k], false, estimate(s, n, &v[i], splits[k])};
             if (c[count].score < best) best = c[count].score;
             count++;
+            if (!may_in_registers(n, &v[i], splits[k]) || count == MOST_CANDIDATES) continue;
+            c[count] = c[count - 1];
+            c[count++].in_registers = true;
         }
     }
     int kept = 0;
@@ -123,7 +128,8 @@ static bool same_shape(const cu_node *a, const cu_node *b)
     return a->kind == b->kind && x->m == y->m && x->n == y->n && x->k_chunks == y->k_chunks &&
            x->chunks == y->chunks && x->h == y->h && x->w == y->w && x->sh == y->sh &&
            x->kh == y->kh && x->dh == y->dh && x->n_dest == y->n_dest &&
-           !x->residual == !y->residual && x->dest[0].form.dtype == y->dest[0].form.dtype;
+           !x->residual == !y->residual && x->plain == y->plain &&
+           x->dest[0].form.dtype == y->dest[0].form.dtype;
 }
 
 static pq_status measure(pq_ctx *ctx, cu_session *s, cu_node *n)
@@ -131,15 +137,14 @@ static pq_status measure(pq_ctx *ctx, cu_session *s, cu_node *n)
     candidate c[MOST_CANDIDATES];
     cudaEvent_t event[MOST_CANDIDATES + 1] = {NULL};
     cudaGraphExec_t graph[MOST_CANDIDATES] = {NULL};
-    int n_variants, best = 0;
+    int best = 0;
     float least = 1e30f;
-    const pq_cu_variant *v = cu_variants(n->kind, &n_variants);
     pq_status st = PQ_OK;
     const int count = candidates_of(s, n, c);
     PQ_ASSERT(ctx, count > 0);
     for (int i = 0; i <= count; i++) CU_TRY(ctx, cudaEventCreate(&event[i]));
     for (int i = 0; i < count; i++) {
-        cu_choose(&s->device, n, &v[c[i].variant], c[i].variant, c[i].split);
+        cu_choose(n, c[i].variant, c[i].split, c[i].in_registers);
         PQ_TRY(cu_repeat(ctx, &graph[i], s, n, REPEATS));
     }
     for (int round = 0; round < ROUNDS; round++) { /* the first warms up */
@@ -158,7 +163,7 @@ static pq_status measure(pq_ctx *ctx, cu_session *s, cu_node *n)
             }
         }
     }
-    cu_choose(&s->device, n, &v[c[best].variant], c[best].variant, c[best].split);
+    cu_choose(n, c[best].variant, c[best].split, c[best].in_registers);
 out:
     for (int i = 0; i < count; i++)
         if (graph[i]) cudaGraphExecDestroy(graph[i]);
@@ -172,26 +177,20 @@ static void take(const cu_session *s, cu_node *n, const cu_force *f)
     int count;
     const pq_cu_variant *v = cu_variants(n->kind, &count);
     const int i = cu_fits(&s->device, &v[f->variant % count]) ? f->variant % count : 0;
-    cu_choose(&s->device, n, &v[i], i, s->device.dependent ? f->split : 1);
-    n->p.conv.in_registers = f->in_registers ? may_in_registers(n, &v[i]) : n->p.conv.in_registers;
+    cu_choose(n, i, s->device.dependent ? f->split : 1, f->in_registers);
 }
 
 /* The shape of a node like it, of an earlier session, or that measuring finds. */
 static pq_status choose(pq_ctx *ctx, cu_session *s, size_t i, const cu_tuned *tuned)
 {
     cu_node *n = &s->node[i];
-    int variant, split, unused;
-    const pq_cu_variant *v = cu_variants(n->kind, &unused);
     for (size_t j = 0; j < i; j++)
         if (same_shape(&s->node[j], n)) {
-            variant = s->node[j].variant;
-            cu_choose(&s->device, n, &v[variant], variant, s->node[j].p.conv.split);
+            const pq_cu_conv *p = &s->node[j].p.conv;
+            cu_choose(n, s->node[j].variant, p->split, p->in_registers);
             return PQ_OK;
         }
-    if (cu_tuned_find(tuned, s, n, &variant, &split)) {
-        cu_choose(&s->device, n, &v[variant], variant, split);
-        return PQ_OK;
-    }
+    if (cu_tuned_find(tuned, s, n)) return PQ_OK;
     pq_status st = pq_prefix(ctx, measure(ctx, s, n), "node '%s' (%d pixels, %d channels)",
                              cu_node_of(s, n->step)->name, n->p.conv.m, n->p.conv.n);
     return st == PQ_OK ? cu_tuned_add(ctx, tuned, s, n) : st;

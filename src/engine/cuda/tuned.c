@@ -1,6 +1,6 @@
 /* What measuring found, kept in the file that PQUANT_CUDA_TUNED names: sessions start sooner, and
  * float16 sums run in the same order every time. One line a layer:
- *     GPU | type and shape | shape of conv_mma | parts of the inner dimension
+ *     GPU | type and shape | shape of conv_mma | parts of the inner dimension[, in registers]
  * A line that this build cannot use is passed over, and that layer measured again. Who may measure
  * holds a lock on the file: processes that share it take turns and find the same. */
 #include <errno.h>
@@ -16,6 +16,8 @@
 
 enum { LINE = 384 };
 
+static const char registers[] = ", in registers";
+
 /* The layer as same_shape sees it (tune.c). */
 static void key_of(char key[LINE], const cu_session *s, const cu_node *n)
 {
@@ -23,9 +25,9 @@ static void key_of(char key[LINE], const cu_session *s, const cu_node *n)
     const pq_cu_conv *p = &n->p.conv;
     snprintf(key, LINE,
              "%s | %s %d pixels of %d x %d, %d channels, %d chunks of %d, stride %d, dilation %d, "
-             "%d places%s as %s | ",
+             "%d places%s%s as %s | ",
              s->device.name, kind[n->kind], p->m, p->h, p->w, p->n, p->k_chunks, p->chunks, p->sh,
-             p->dh, p->n_dest, p->residual ? " of a sum" : "",
+             p->dh, p->n_dest, p->residual ? " of a sum" : "", p->plain ? " alike" : "",
              pq_dtype_name((pq_dtype)p->dest[0].form.dtype));
 }
 
@@ -61,31 +63,32 @@ void cu_tuned_close(cu_tuned *t)
 }
 
 /* What stands behind the key, if the device can run it. */
-static bool usable(const cu_session *s, const cu_node *n, const char *at, int *variant, int *split)
+static bool take(const cu_session *s, cu_node *n, const char *at)
 {
-    char value[64];
+    char value[64], *end;
     int n_variants;
     const pq_cu_variant *v = cu_variants(n->kind, &n_variants);
     for (int i = 0; i < n_variants; i++) {
         value_of(value, &v[i]);
         if (strncmp(at, value, strlen(value)) != 0 || !cu_fits(&s->device, &v[i])) continue;
-        *variant = i;
-        *split = atoi(at + strlen(value));
+        const long split = strtol(at + strlen(value), &end, 10);
         const int steps = pq_cu_ceil(n->p.conv.k_chunks, v[i].row / PQ_CU_CHUNK);
-        return *split == 1 ||
-               (*split > 1 && *split <= CU_MOST_SPLIT && s->device.dependent && steps >= *split);
+        if (split != 1 &&
+            (split < 2 || split > CU_MOST_SPLIT || !s->device.dependent || steps < split))
+            return false;
+        cu_choose(n, i, (int)split, strncmp(end, registers, sizeof registers - 1) == 0);
+        return true;
     }
     return false;
 }
 
-bool cu_tuned_find(const cu_tuned *t, const cu_session *s, const cu_node *n, int *variant,
-                   int *split)
+bool cu_tuned_find(const cu_tuned *t, const cu_session *s, cu_node *n)
 {
     char key[LINE];
     key_of(key, s, n);
     const size_t length = strlen(key);
     for (const char *at = t->text; at && *at;) {
-        if (strncmp(at, key, length) == 0 && usable(s, n, at + length, variant, split)) return true;
+        if (strncmp(at, key, length) == 0 && take(s, n, at + length)) return true;
         at = strchr(at, '\n');
         if (at) at++;
     }
@@ -99,6 +102,7 @@ pq_status cu_tuned_add(pq_ctx *ctx, const cu_tuned *t, const cu_session *s, cons
     if (t->lock < 0) return PQ_OK;
     key_of(line, s, n);
     value_of(value, &cu_variants(n->kind, &unused)[n->variant]);
-    snprintf(line + strlen(line), 80, "%s%d", value, n->p.conv.split);
+    snprintf(line + strlen(line), 80, "%s%d%s", value, n->p.conv.split,
+             n->p.conv.in_registers ? registers : "");
     return pq_file_append_line(ctx, t->path, line);
 }

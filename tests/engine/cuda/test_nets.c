@@ -162,11 +162,14 @@ static void test_refused(void **state)
  * softmax) have another libm and another order. */
 static void on_network(const char *name, pq_ctx *ctx, const pq_graph *g, uint64_t seed)
 {
-    static const cu_force force = {.variant = 1, .split = 2, .apart = true};
+    static const cu_force force[2] = {{.variant = 1, .split = 2, .apart = true},
+                                      {.variant = 15, .split = 1, .in_registers = true}};
     tally t[3] = {{0}};
-    compare_planned(&t[0], ctx, g, 0, PQ_SCHEME_S8, PQ_PREC_FP32, &force, seed);
-    compare_planned(&t[1], ctx, g, 0, PQ_SCHEME_S8, PQ_PREC_FP16, &force, seed);
-    compare_planned(&t[2], ctx, g, 1, PQ_SCHEME_S8, PQ_PREC_FP32, &force, seed);
+    compare_planned(&t[0], ctx, g, 0, PQ_SCHEME_S8, PQ_PREC_FP32, &force[0], seed);
+    for (int i = 0; i < 2; i++) {
+        compare_planned(&t[1], ctx, g, 0, PQ_SCHEME_S8, PQ_PREC_FP16, &force[i], seed);
+        compare_planned(&t[2], ctx, g, 1, PQ_SCHEME_S8, PQ_PREC_FP32, &force[i], seed);
+    }
     print_message("%s: fp32 %.2g, fp16 %.2g, int8 %.2g of the largest\n", name, t[0].worst,
                   t[1].worst, t[2].worst);
     assert_true(t[0].worst <= 1e-4);
