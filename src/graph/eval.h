@@ -4,11 +4,10 @@
  * the evaluator behind constant folding.
  *
  * float32 is computed in float32, one operation at a time as ONNX defines it; transcendental
- * functions are libm's float forms, but sigmoid(x) = 1 / (1 + pq_expf(-x)) and silu(x) = x sigmoid(x),
- * which have the same bits on every processor (base/expf.h).
- * Sums (pooling, reductions, softmax, MatMul) run in float in index order. Integers are computed in
- * 64 bits and wrap into their dtype. Other float types do not occur in graphs (readers make them
- * float32).
+ * functions are libm's float forms, but sigmoid(x) = 1 / (1 + pq_expf(-x)) and silu(x) = x
+ * sigmoid(x), which have the same bits on every processor (base/expf.h). Sums (pooling, reductions,
+ * softmax, MatMul) run in float in index order. Integers are computed in 64 bits and wrap into
+ * their dtype. Other float types do not occur in graphs (readers make them float32).
  */
 #ifndef PQ_GRAPH_EVAL_H
 #define PQ_GRAPH_EVAL_H

@@ -92,6 +92,15 @@ static double estimate(const cu_session *s, const cu_node *n, const pq_cu_varian
            (split > 1 ? 0.8 : 0);
 }
 
+/* Timed alone a layer runs its code again and again; in a network it has to be fetched, and INT8's
+ * SiLU for every sum is much of it: there it pays where a multiprocessor runs several blocks. */
+static bool worth_registers(const cu_session *s, const cu_node *n, int blocks)
+{
+    const pq_cu_conv *p = &n->p.conv;
+    const bool silu = p->act.act == PQ_ACT_SILU || (p->residual && p->sum_act.act == PQ_ACT_SILU);
+    return !silu || n->kind != PQ_CU_KIND_S8 || blocks >= 3 * s->device.sms;
+}
+
 static int candidates_of(const cu_session *s, const cu_node *n, candidate c[MOST_CANDIDATES])
 {
     static const int splits[SPLITS] = {1, 2, 3, 4, 6, CU_MOST_SPLIT};
@@ -110,7 +119,9 @@ static int candidates_of(const cu_session *s, const cu_node *n, candidate c[MOST
             c[count] = (candidate){i, splits[k], false, estimate(s, n, &v[i], splits[k])};
             if (c[count].score < best) best = c[count].score;
             count++;
-            if (!may_in_registers(n, &v[i], splits[k]) || count == MOST_CANDIDATES) continue;
+            if (!may_in_registers(n, &v[i], splits[k]) || !worth_registers(s, n, blocks) ||
+                count == MOST_CANDIDATES)
+                continue;
             c[count] = c[count - 1];
             c[count++].in_registers = true;
         }
