@@ -111,6 +111,7 @@ if ! command -v mpirun >/dev/null || [ ! -e "$(dirname "$pquant")/libpquant_mpi.
     exit 1
 fi
 export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
+export LD_LIBRARY_PATH=$(dirname "$pquant") # the address sanitizer's dlopen does not know the command's
 mpi() { timeout 200 mpirun --oversubscribe --bind-to none "$@"; }
 
 for n in 1 2 4; do
