@@ -176,7 +176,8 @@ static bool is_plain(const pq_cu_conv *p, int kind)
     for (int k = 0; k < p->n_dest; k++) {
         const pq_cu_dest *d = &p->dest[k];
         plain = plain && d->vector && d->first % 8 == 0 && d->last % 8 == 0 && !d->round16 &&
-                d->pre.scale == 0 && (int8 ? d->form.scale != 0 : d->form.dtype == PQ_F16);
+                (int8 ? d->form.scale != 0 && d->form.zp == 0
+                      : d->form.dtype == PQ_F16 && d->pre.scale == 0);
     }
     return plain;
 }

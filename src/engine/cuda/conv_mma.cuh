@@ -58,13 +58,25 @@ static __device__ __forceinline__ float real_sum(int sum, float scale, float bia
     return fmaf((float)sum, scale, bias);
 }
 
+/* What is known of sums ends here: nobody reads them sooner, or what was made of them later. */
+template <int MI, int NI, typename T>
+static __device__ __forceinline__ void sums_anew(T (&acc)[MI][NI][4])
+{
+#pragma unroll
+    for (int i = 0; i < MI; i++)
+#pragma unroll
+        for (int j = 0; j < NI; j++)
+#pragma unroll
+            for (int k = 0; k < 4; k++) anew(acc[i][j][k]);
+}
+
 /* The activations that may be inlined for every sum: integers' as ref computes them, float16's
  * fast. */
 template <int KIND> static __device__ __forceinline__ void activate_usual(int act, float (&y)[4])
 {
     if (act == PQ_ACT_RELU) {
 #pragma unroll
-        for (int i = 0; i < 4; i++) y[i] = y[i] <= 0 ? 0 : y[i];
+        for (int i = 0; i < 4; i++) y[i] = relu(y[i]);
     } else if (act == PQ_ACT_SILU) {
 #pragma unroll
         for (int i = 0; i < 4; i++)
@@ -78,10 +90,8 @@ static __device__ __forceinline__ void add_pair(const pq_cu_form &f, const uint8
 {
     if (KIND == MMA_S8) {
         const unsigned q = *(const uint16_t *)from;
-        const int a = f.dtype == PQ_S8 ? (int)(int8_t)q : (int)(q & 255),
-                  b = f.dtype == PQ_S8 ? (int)(int8_t)(q >> 8) : (int)(q >> 8);
-        y[0] = fmaf((float)(a - f.zp), f.scale, y[0]);
-        y[1] = fmaf((float)(b - f.zp), f.scale, y[1]);
+        y[0] = fmaf(level(f, q, 0), f.scale, y[0]);
+        y[1] = fmaf(level(f, q, 1), f.scale, y[1]);
     } else {
         const float2 r = __half22float2(*(const __half2 *)from);
         y[0] += r.x;
@@ -98,29 +108,50 @@ static __device__ __forceinline__ void add_pair(const pq_cu_form &f, const uint8
  */
 template <int KIND, int BM, int BN, int THREADS, int MI, int NI, typename T>
 static __device__ __forceinline__ void
-store_registers(const pq_cu_conv &p, const T (&acc)[MI][NI][4], uint8_t *smem, const float *scale,
+store_registers(const pq_cu_conv &p, T (&acc)[MI][NI][4], uint8_t *smem, const float *scale,
                 const float *bias, int row, int col, int m0, int n0)
 {
-    enum { SIZE = KIND == MMA_S8 ? 1 : 2, LD = BN * SIZE + 16, GROUPS = BN / 8 };
+    enum {
+        SIZE = KIND == MMA_S8 ? 1 : 2,
+        LD = BN * SIZE + 16,
+        GROUPS = BN / 8,
+        ROWS = THREADS / GROUPS /* that all threads together move at once */
+    };
     typedef typename std::conditional<SIZE == 1, uint2, uint4>::type eight;
-    const int tid = (int)threadIdx.x;
+    const unsigned tid = threadIdx.x;
+    const int my_row = (int)(tid / GROUPS), my_col = (int)(tid % GROUPS * 8);
+    const int rows = my_row < ROWS && n0 + my_col < p.n ? (p.m - m0 < BM ? p.m - m0 : BM) : 0;
+    uint8_t *const mine = smem + my_row * LD + my_col * SIZE;
+    int act = p.residual ? p.sum_act.act : p.act.act;
+    float floor = -INFINITY;
+    if (KIND == MMA_S8 && act == PQ_ACT_RELU) { /* what it leaves are levels of at least zero */
+        act = PQ_ACT_NONE;
+        floor = 0;
+    }
 #pragma unroll 1
     for (int k = 0; k < p.n_dest; k++) {
         const pq_cu_dest &d = p.dest[k];
         const int up = d.up;
         if (d.last <= n0 || d.first >= n0 + BN) continue;
         if (k > 0) __syncthreads();
+        /* Integers as floats would be kept for all places: twice the registers. */
+        sums_anew(acc);
         if (p.residual) {
+            const uint8_t *from =
+                p.residual + ((int64_t)(m0 + my_row) * p.residual_pitch + (n0 + my_col)) * SIZE;
+            uint8_t *to = mine;
 #pragma unroll 1
-            for (int e = tid; e < BM * GROUPS; e += THREADS) {
-                const int r = e / GROUPS, c = e % GROUPS * 8, m = m0 + r;
-                if (m < p.m && n0 + c < p.n)
-                    *(eight *)(smem + r * LD + c * SIZE) =
-                        *(const eight *)(p.residual +
-                                         ((int64_t)m * p.residual_pitch + (n0 + c)) * SIZE);
+            for (int r = my_row; r < rows; r += ROWS) {
+                *(eight *)to = *(const eight *)from;
+                from += (int64_t)p.residual_pitch * (ROWS * SIZE);
+                to += ROWS * LD;
             }
             __syncthreads();
         }
+        const bool twice = KIND == MMA_S8 && d.pre.scale != 0;
+        const pq_cu_form form = d.form, first = twice ? d.pre : form;
+        const float inv = twice ? d.pre_inv : d.inv, second_inv = d.inv;
+        const float least = fmaxf(lowest(first), floor), most = lowest(first) + 255.0f;
 #pragma unroll
         for (int j = 0; j < NI; j++) {
             const float2 by = *(const float2 *)(scale + col + 8 * j),
@@ -131,16 +162,20 @@ store_registers(const pq_cu_conv &p, const T (&acc)[MI][NI][4], uint8_t *smem, c
                 float y[4] = {
                     real_sum(acc[i][j][0], by.x, on.x), real_sum(acc[i][j][1], by.y, on.y),
                     real_sum(acc[i][j][2], by.x, on.x), real_sum(acc[i][j][3], by.y, on.y)};
-                activate_usual<KIND>(p.act.act, y);
                 if (p.residual) {
+                    activate_usual<KIND>(p.act.act, y);
                     add_pair<KIND>(p.residual_form, to, y);
                     add_pair<KIND>(p.residual_form, to + 8 * LD, y + 2);
-                    activate_usual<KIND>(p.sum_act.act, y);
                 }
+                activate_usual<KIND>(act, y);
                 if (SIZE == 1) {
-                    to_levels(d.form, d.inv, y);
-                    *(uint16_t *)to = (uint16_t)bytes2(y[0], y[1], d.form.zp);
-                    *(uint16_t *)(to + 8 * LD) = (uint16_t)bytes2(y[2], y[3], d.form.zp);
+                    as_levels(least, most, inv, y);
+                    if (twice) {
+                        from_levels(first.scale, y);
+                        to_levels(form, second_inv, y);
+                    }
+                    *(uint16_t *)to = (uint16_t)bytes2(y[0], y[1]);
+                    *(uint16_t *)(to + 8 * LD) = (uint16_t)bytes2(y[2], y[3]);
                 } else {
                     *(__half2 *)to = __floats2half2_rn(y[0], y[1]);
                     *(__half2 *)(to + 8 * LD) = __floats2half2_rn(y[2], y[3]);
@@ -148,29 +183,55 @@ store_registers(const pq_cu_conv &p, const T (&acc)[MI][NI][4], uint8_t *smem, c
             }
         }
         __syncthreads();
+        if (n0 + my_col < d.first || n0 + my_col >= d.last) continue;
+        uint8_t *const data = (uint8_t *)d.data + (n0 + my_col - d.first) * SIZE;
+        const uint8_t *from = mine;
+        const int pitch = d.pitch * SIZE;
+        if (up == 1) {
+            uint8_t *to = data + (int64_t)(m0 + my_row) * pitch;
 #pragma unroll 1
-        for (int e = tid; e < BM * GROUPS; e += THREADS) {
-            const int r = e / GROUPS, c = n0 + e % GROUPS * 8, m = m0 + r;
-            if (m >= p.m || c < d.first || c >= d.last) continue;
-            const eight v = *(const eight *)(smem + r * LD + (c - n0) * SIZE);
-            uint8_t *const data = (uint8_t *)d.data;
-            int64_t at = place_of(d, p.out, m) + (c - d.first);
+            for (int r = my_row; r < rows; r += ROWS) {
+                *(eight *)to = *(const eight *)from;
+                from += ROWS * LD;
+                to += (int64_t)pitch * ROWS;
+            }
+            continue;
+        }
 #pragma unroll 1
-            for (int h = 0; h < up; h++, at += (int64_t)(p.out.w - 1) * up * d.pitch)
+        for (int r = my_row; r < rows; r += ROWS) {
+            const eight v = *(const eight *)from;
+            uint8_t *to = data + place_of(d, p.out, m0 + r) * SIZE;
+            from += ROWS * LD;
 #pragma unroll 1
-                for (int w = 0; w < up; w++, at += d.pitch) *(eight *)(data + at * SIZE) = v;
+            for (int h = 0; h < up; h++, to += (int64_t)(p.out.w - 1) * up * pitch)
+#pragma unroll 1
+                for (int w = 0; w < up; w++, to += pitch) *(eight *)to = v;
         }
     }
+}
+
+/* Blocks that a multiprocessor is to have registers for: 80 a thread, or 128 where it has more than
+ * 32 sums, but for no more blocks than fit its shared memory; where warps share a tile, as many as
+ * a thread likes. */
+static constexpr int blocks_for(int warp_sums, int wk, int threads, int smem)
+{
+    return wk > 1 ? 1
+           : (warp_sums > 1024 ? 512 : 768) / threads < (227 << 10) / smem
+               ? (warp_sums > 1024 ? 512 : 768) / threads
+               : (227 << 10) / smem;
 }
 
 /*
  * BM pixels x BN channels a block, WM x WN a warp; WK warps share such a tile and take every WK-th
  * 32 bytes of a stage, ROW bytes of the inner dimension. WK 0: four warps multiply together
  * (wgmma), of which each holds 16 rows of the sums. Shared memory: STAGES x (BM + BN) x ROW bytes,
- * reused for the sums of all WK; behind them scales and biases of BN channels.
+ * reused for the sums of all WK; behind them scales and biases of BN channels. A persistent block
+ * (p.staging) takes every gridDim.x-th tile of pixels, and its results cross memory of their own.
  */
 template <int KIND, int BM, int BN, int WM, int WN, int WK, int ROW, int STAGES>
-__global__ void __launch_bounds__(PQ_CU_CONV_THREADS(BM, BN, WM, WN, WK))
+__global__ void __launch_bounds__(PQ_CU_CONV_THREADS(BM, BN, WM, WN, WK),
+                                  blocks_for(WM *WN, WK, PQ_CU_CONV_THREADS(BM, BN, WM, WN, WK),
+                                             PQ_CU_CONV_SMEM(BM, BN, WK, ROW, STAGES)))
     conv_mma(const __grid_constant__ pq_cu_conv p)
 {
     typedef typename mma_sum<KIND>::type sum;
@@ -195,13 +256,16 @@ __global__ void __launch_bounds__(PQ_CU_CONV_THREADS(BM, BN, WM, WN, WK))
     float *const scale = (float *)(smem + PQ_CU_CONV_TILES(BM, BN, WK, ROW, STAGES)), *const bias =
                                                                                           scale +
                                                                                           BN;
-    const int tid = (int)threadIdx.x, warp = tid / 32, lane = tid % 32;
-    const int m0 = (int)blockIdx.x * BM, n0 = (int)blockIdx.y * BN;
-    const int copy_chunk = tid % PER_ROW, copy_row = tid / PER_ROW;
+    const unsigned tid = threadIdx.x, lane = tid % 32,
+                   warp = GROUP ? of_first_lane(tid / 32) : tid / 32;
+    const int n0 = (int)blockIdx.y * BN;
+    const int copy_chunk = (int)(tid % PER_ROW), copy_row = (int)(tid / PER_ROW);
     shared_at base = shared_address(smem);
     int begin, end;
     pdl_launch();
     pq_cu_part(pq_cu_ceil(p.k_chunks, PER_ROW), p.steps, (int)blockIdx.z, &begin, &end);
+    const int steps = end - begin; /* of a tile */
+    const int total = steps * pq_cu_ceil(pq_cu_ceil(p.m, BM) - (int)blockIdx.x, (int)gridDim.x);
 
     static_assert(STEP % 8 == 0, "a thread's rows have one swizzle");
     shared_at copy_to = base + 16u * (shared_at)pq_cu_swizzle(copy_row, copy_chunk, PER_ROW);
@@ -210,6 +274,7 @@ __global__ void __launch_bounds__(PQ_CU_CONV_THREADS(BM, BN, WM, WN, WK))
     /* Rows behind the last channel are the last again: nobody stores what they give. */
     const uint8_t *from_b = p.weight + ((int64_t)begin * PER_ROW + copy_chunk) * 16;
     unsigned row_b[RB];
+    int step_b = 0;
 #pragma unroll
     for (int i = 0; i < RB; i++) {
         const int n = n0 + copy_row + i * STEP;
@@ -222,154 +287,177 @@ __global__ void __launch_bounds__(PQ_CU_CONV_THREADS(BM, BN, WM, WN, WK))
             if (BN % STEP == 0 || copy_row + i * STEP < BN)
                 copy16(copy_to + stage + (shared_at)(A_BYTES + i * STEP * ROW), from_b + row_b[i]);
         from_b += ROW;
+        if (++step_b == steps) {
+            from_b -= (int64_t)steps * ROW;
+            step_b = 0;
+        }
     };
 #pragma unroll 1
     for (int s = 0; s < AHEAD; s++)
-        if (begin + s < end) copy_b((shared_at)(s * STAGE));
-    for (int i = tid; i < BN && n0 + i < p.n; i += THREADS) {
+        if (s < total) copy_b((shared_at)(s * STAGE));
+    for (int i = (int)tid; i < BN && n0 + i < p.n; i += THREADS) {
         scale[i] = p.scale[n0 + i];
         bias[i] = p.bias[n0 + i];
     }
 
-    /* Row i of this thread: what tap (0, 0) reads, which may lie outside, counted from the block's
-     * first pixel. No byte is read where a tap lies outside. */
+    /* Row i of this thread: what tap (0, 0) reads, which may lie outside, in chunks from the
+     * input's begin. No byte is read where a tap lies outside. */
     int iy0[RA], ix0[RA], row_a[RA];
-    auto corner = [&](int m, int *iy, int *ix) {
-        const int row = pq_cu_quotient(m, &p.out.by_w), n = pq_cu_quotient(row, &p.out.by_h);
-        *iy = (row - n * p.out.h) * p.sh - p.ph;
-        *ix = (m - row * p.out.w) * p.sw - p.pw;
-        return p.x + (((int64_t)n * p.h + *iy) * p.w + *ix) * p.x_pitch;
-    };
-    const uint8_t *from_a = corner(m0, &iy0[0], &ix0[0]);
-#pragma unroll
-    for (int i = 0; i < RA; i++) {
-        const int r = copy_row + i * STEP, m = m0 + r;
-        row_a[i] = (int)(corner(m, &iy0[i], &ix0[i]) - from_a);
-        if (m >= p.m || (BM % STEP != 0 && r >= BM)) iy0[i] = -(1 << 28), row_a[i] = 0;
-        keep(iy0[i]), keep(ix0[i]), keep(row_a[i]);
-    }
-    pq_cu_tap tap = pq_cu_tap_at(begin * PER_ROW + copy_chunk, &p.by_chunks, &p.by_kw);
+    int tile_a = (int)blockIdx.x, step_a = 0;
+    pq_cu_tap tap;
     auto copy_a = [&](shared_at stage) {
+        const int pitch = p.x_pitch / PQ_CU_CHUNK;
+        if (step_a == 0) {
+            tap = pq_cu_tap_at(begin * PER_ROW + copy_chunk, &p.by_chunks, &p.by_kw);
+#pragma unroll
+            for (int i = 0; i < RA; i++) {
+                const int r = copy_row + i * STEP, m = tile_a * BM + r;
+                const int row = pq_cu_quotient(m, &p.out.by_w),
+                          n = pq_cu_quotient(row, &p.out.by_h);
+                iy0[i] = (row - n * p.out.h) * p.sh - p.ph;
+                ix0[i] = (m - row * p.out.w) * p.sw - p.pw;
+                row_a[i] = ((n * p.h + iy0[i]) * p.w + ix0[i]) * pitch;
+                if (m >= p.m || (BM % STEP != 0 && r >= BM)) iy0[i] = -(1 << 28);
+            }
+        }
         const int dy = tap.ky * p.dh, dx = tap.kx * p.dw;
         const int h = tap.ky < p.kh ? p.h : 0;
-        const uint8_t *from = from_a + ((dy * p.w + dx) * p.x_pitch + tap.c * 16);
+        const int offset = (dy * p.w + dx) * pitch + tap.c;
 #pragma unroll
-        for (int i = 0; i < RA; i++)
+        for (int i = 0; i < RA; i++) {
+            const bool in =
+                (unsigned)(iy0[i] + dy) < (unsigned)h && (unsigned)(ix0[i] + dx) < (unsigned)p.w;
             if (BM % STEP == 0 || copy_row + i * STEP < BM)
-                copy16_if(copy_to + stage + (shared_at)(i * STEP * ROW), from + row_a[i],
-                          (unsigned)(iy0[i] + dy) < (unsigned)h &&
-                              (unsigned)(ix0[i] + dx) < (unsigned)p.w);
+                copy16_if(copy_to + stage + (shared_at)(i * STEP * ROW),
+                          p.x + (int64_t)(row_a[i] + offset) * PQ_CU_CHUNK, in);
+        }
         pq_cu_tap_advance(&tap, PER_ROW, p.chunks, p.kw);
+        if (++step_a == steps) {
+            step_a = 0;
+            tile_a += (int)gridDim.x;
+        }
     };
 
-    pdl_wait();
-#pragma unroll 1
-    for (int s = 0; s < AHEAD; s++) {
-        if (begin + s < end) copy_a((shared_at)(s * STAGE));
-        copies_commit();
-    }
-
     sum acc[MI][NI][4];
-#pragma unroll
-    for (int i = 0; i < MI; i++)
-#pragma unroll
-        for (int j = 0; j < NI; j++)
-#pragma unroll
-            for (int k = 0; k < 4; k++) acc[i][j][k] = 0;
-    const int tile = warp / PARTS, part = warp % PARTS;
+    const int tile = (int)warp / PARTS, part = (int)warp % PARTS;
     const int wm = tile % (BM / WM) * WM, wn = tile / (BM / WM) * WN;
+    /* Of this lane's first sums, in the tile. */
+    const int sum_row = wm + (int)lane / 4, sum_col = wn + (int)lane % 4 * 2;
     shared_at at_a[SLICES],
         at_b[SLICES]; /* of this lane in a stage; 16 rows on, the same swizzle */
 #pragma unroll
     for (int q = 0; q < SLICES && !GROUP; q++) {
         const int k = 2 * (q * PARTS + part);
-        at_a[q] = 16u * (shared_at)pq_cu_swizzle(wm + lane % 16, k + lane / 16, PER_ROW);
-        at_b[q] = A_BYTES + 16u * (shared_at)pq_cu_swizzle(wn + lane / 16 * 8 + lane % 8,
-                                                           k + lane / 8 % 2, PER_ROW);
+        at_a[q] =
+            16u * (shared_at)pq_cu_swizzle(wm + (int)(lane % 16), k + (int)(lane / 16), PER_ROW);
+        at_b[q] = A_BYTES + 16u * (shared_at)pq_cu_swizzle(wn + (int)(lane / 16 * 8 + lane % 8),
+                                                           k + (int)(lane / 8 % 2), PER_ROW);
         keep(at_a[q]), keep(at_b[q]);
     }
 
-    shared_at stage = 0, ahead = AHEAD * STAGE;
+    const group_tile of_a = group_operand<ROW>(base + (unsigned)(wm / 64 * 64 * ROW)),
+                     of_b = group_operand<ROW>(base + A_BYTES);
+
+    /* The steps of all tiles of this block in a row, AHEAD of them on the way while one is
+     * multiplied: those of the next tile, too, while one is finished. */
+    pdl_wait();
+    int copied = 0;
 #pragma unroll 1
-    for (int it = begin; it < end; it++) {
-        copies_wait<AHEAD - 1>();
-        if (GROUP) group_visible();
-        __syncthreads();
-        if constexpr (GROUP) {
-            group_begin();
-#pragma unroll
-            for (int q = 0; q < SLICES; q++)
-                group_mma<NI, ROW>(acc[0], base + stage + wm / 64 * 64 * ROW + 32 * q,
-                                   base + stage + A_BYTES + 32 * q);
-            group_commit();
-        }
-        if (it + AHEAD < end) {
-            copy_a(ahead);
-            copy_b(ahead);
-        }
+    for (; copied < AHEAD; copied++) {
+        if (copied < total) copy_a((shared_at)(copied * STAGE));
         copies_commit();
-        if constexpr (GROUP) {
-            group_wait<1>(); /* the stage of the step before is free behind the next barrier */
-        } else if constexpr (KIND == MMA_F32) {
-            /* A thread's sums: rows wm + lane / 8 + 4 i, columns wn + lane % 8 + 8 j. */
-            const float *a = (const float *)(smem + stage);
-            const float *b = a + A_BYTES / 4;
+    }
+    shared_at stage = 0, ahead = AHEAD * STAGE;
+    int m0 = (int)blockIdx.x * BM;
+#pragma unroll 1
+    do {
 #pragma unroll
-            for (int q = 0; q < PER_ROW; q++) {
-                float4 x[WM / 4];
+        for (int i = 0; i < MI; i++)
 #pragma unroll
-                for (int i = 0; i < WM / 4; i++)
-                    x[i] =
-                        *(const float4 *)(a + 4 * pq_cu_swizzle(wm + lane / 8 + 4 * i, q, PER_ROW));
+            for (int j = 0; j < NI; j++)
 #pragma unroll
-                for (int j = 0; j < WN / 8; j++) {
-                    const float4 w =
-                        *(const float4 *)(b + 4 * pq_cu_swizzle(wn + lane % 8 + 8 * j, q, PER_ROW));
+                for (int k = 0; k < 4; k++) acc[i][j][k] = 0;
+#pragma unroll 1
+        for (int it = 0; it < steps; it++) {
+            copies_wait<AHEAD - 1>();
+            if (GROUP) group_visible();
+            __syncthreads();
+            if constexpr (GROUP) {
+                group_begin();
 #pragma unroll
-                    for (int i = 0; i < WM / 4; i++) {
-                        sum &s = acc[i / 4][j][i % 4];
-                        s = fmaf(x[i].x, w.x, s);
-                        s = fmaf(x[i].y, w.y, s);
-                        s = fmaf(x[i].z, w.z, s);
-                        s = fmaf(x[i].w, w.w, s);
+                for (int q = 0; q < SLICES; q++)
+                    group_mma<NI, ROW>(acc[0], of_a, of_b, stage + (unsigned)(32 * q));
+                group_commit();
+            }
+            if (copied < total) {
+                copy_a(ahead);
+                copy_b(ahead);
+            }
+            copied++;
+            copies_commit();
+            if constexpr (GROUP) {
+                group_wait<1>(); /* the stage of the step before is free behind the next barrier */
+            } else if constexpr (KIND == MMA_F32) {
+                /* A thread's sums: rows wm + lane / 8 + 4 i, columns wn + lane % 8 + 8 j. */
+                const float *a = (const float *)(smem + stage);
+                const float *b = a + A_BYTES / 4;
+                const int ra = wm + (int)lane / 8, rb = wn + (int)lane % 8;
+#pragma unroll
+                for (int q = 0; q < PER_ROW; q++) {
+                    float4 x[WM / 4];
+#pragma unroll
+                    for (int i = 0; i < WM / 4; i++)
+                        x[i] = *(const float4 *)(a + 4 * pq_cu_swizzle(ra + 4 * i, q, PER_ROW));
+#pragma unroll
+                    for (int j = 0; j < WN / 8; j++) {
+                        const float4 w =
+                            *(const float4 *)(b + 4 * pq_cu_swizzle(rb + 8 * j, q, PER_ROW));
+#pragma unroll
+                        for (int i = 0; i < WM / 4; i++) {
+                            sum &s = acc[i / 4][j][i % 4];
+                            s = fmaf(x[i].x, w.x, s);
+                            s = fmaf(x[i].y, w.y, s);
+                            s = fmaf(x[i].z, w.z, s);
+                            s = fmaf(x[i].w, w.w, s);
+                        }
                     }
                 }
+            } else {
+#pragma unroll
+                for (int q = 0; q < SLICES; q++) {
+                    unsigned a[MI][4], b[NI / 2][4];
+#pragma unroll
+                    for (int i = 0; i < MI; i++)
+                        ldmatrix4(a[i], base + stage + at_a[q] + (unsigned)(16 * i * ROW));
+#pragma unroll
+                    for (int j = 0; j < NI / 2; j++)
+                        ldmatrix4(b[j], base + stage + at_b[q] + (unsigned)(16 * j * ROW));
+#pragma unroll
+                    for (int i = 0; i < MI; i++)
+#pragma unroll
+                        for (int j = 0; j < NI; j++) mma(acc[i][j], a[i], &b[j / 2][j % 2 * 2]);
+                }
             }
-        } else {
-#pragma unroll
-            for (int q = 0; q < SLICES; q++) {
-                unsigned a[MI][4], b[NI / 2][4];
-#pragma unroll
-                for (int i = 0; i < MI; i++) ldmatrix4(a[i], base + stage + at_a[q] + 16 * i * ROW);
-#pragma unroll
-                for (int j = 0; j < NI / 2; j++)
-                    ldmatrix4(b[j], base + stage + at_b[q] + 16 * j * ROW);
-#pragma unroll
-                for (int i = 0; i < MI; i++)
-#pragma unroll
-                    for (int j = 0; j < NI; j++) mma(acc[i][j], a[i], &b[j / 2][j % 2 * 2]);
-            }
+            stage = stage == (STAGES - 1) * STAGE ? 0 : stage + STAGE;
+            ahead = ahead == (STAGES - 1) * STAGE ? 0 : ahead + STAGE;
         }
-        stage = stage == (STAGES - 1) * STAGE ? 0 : stage + STAGE;
-        ahead = ahead == (STAGES - 1) * STAGE ? 0 : ahead + STAGE;
-    }
+        if constexpr (GROUP) {
+            group_wait<0>();
+            sums_anew(acc);
+        }
+        if constexpr (KIND != MMA_F32 && PARTS == 1) {
+            if (!p.in_registers) break;
+            if (p.staging == 0) __syncthreads(); /* the tiles' memory, which others still read */
+            store_registers<KIND, BM, BN, THREADS>(p, acc, smem + p.staging, scale, bias, sum_row,
+                                                   sum_col, m0, n0);
+            m0 += (int)gridDim.x * BM;
+        } else
+            break;
+    } while (m0 < p.m);
+    if (p.in_registers) return;
 
     copies_wait<0>();
-    if constexpr (GROUP) {
-        group_wait<0>();
-#pragma unroll
-        for (int j = 0; j < NI; j++)
-#pragma unroll
-            for (int k = 0; k < 4; k++) group_sum(acc[0][j][k]);
-    }
     __syncthreads();
-    if constexpr (KIND != MMA_F32 && PARTS == 1) {
-        if (p.in_registers) {
-            store_registers<KIND, BM, BN, THREADS>(p, acc, smem, scale, bias, wm + lane / 4,
-                                                   wn + lane % 4 * 2, m0, n0);
-            return;
-        }
-    }
     /* Sums into shared memory, as [PARTS][BM][LD] words. */
     sum *sums = (sum *)smem;
 #pragma unroll
@@ -379,11 +467,10 @@ __global__ void __launch_bounds__(PQ_CU_CONV_THREADS(BM, BN, WM, WN, WK))
             if (KIND == MMA_F32) {
 #pragma unroll
                 for (int k = 0; k < 4; k++)
-                    sums[(wm + lane / 8 + 4 * (4 * i + k)) * LD + wn + lane % 8 + 8 * j] =
+                    sums[(wm + (int)lane / 8 + 4 * (4 * i + k)) * LD + wn + (int)lane % 8 + 8 * j] =
                         acc[i][j][k];
             } else {
-                sum *to =
-                    sums + part * SUMS + (wm + 16 * i + lane / 4) * LD + wn + 8 * j + lane % 4 * 2;
+                sum *to = sums + part * SUMS + (sum_row + 16 * i) * LD + sum_col + 8 * j;
                 to[0] = acc[i][j][0];
                 to[1] = acc[i][j][1];
                 to[8 * LD] = acc[i][j][2];
@@ -395,7 +482,7 @@ __global__ void __launch_bounds__(PQ_CU_CONV_THREADS(BM, BN, WM, WN, WK))
 #if __CUDA_ARCH__ >= 900
     if (p.split > 1) {
         if (PARTS > 1) { /* what others read is one number an element */
-            for (int e = tid; e < BM * BN; e += THREADS) {
+            for (int e = (int)tid; e < BM * BN; e += THREADS) {
                 sum *at = sums + e / BN * LD + e % BN;
 #pragma unroll
                 for (int k = 1; k < PARTS; k++) *at += at[k * SUMS];
@@ -407,7 +494,7 @@ __global__ void __launch_bounds__(PQ_CU_CONV_THREADS(BM, BN, WM, WN, WK))
 #endif
 
 #pragma unroll 1
-    for (int e = tid + rank * THREADS; e < BM * (BN / 8); e += THREADS * p.split) {
+    for (int e = (int)tid + rank * THREADS; e < BM * (BN / 8); e += THREADS * p.split) {
         const int row = e / (BN / 8), col = e % (BN / 8) * 8, m = m0 + row, c = n0 + col;
         if (m >= p.m || c >= p.n) continue;
         sum t[8];

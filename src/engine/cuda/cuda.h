@@ -14,7 +14,8 @@
 extern const pq_engine pq_engine_cuda;
 
 enum { CU_MOST_SPLIT = 8 }; /* blocks that a cluster may have everywhere */
-enum { CU_SPARE = 256 };    /* bytes behind every slot that may be read and are never written */
+enum { CU_MOST_VARIANTS = 64 };
+enum { CU_SPARE = 256 }; /* bytes behind every slot that may be read and are never written */
 
 /**
  * Where a slot's bytes are and who writes them. A result goes to several slots at once: the step
@@ -84,12 +85,17 @@ typedef struct cu_device {
     char name[96];
 } cu_device;
 
+/** Where conv_mma finishes its sums: in shared memory, in the registers where they are, or there by
+ * blocks that take several tiles, one after the other. */
+typedef enum cu_finish { CU_IN_SHARED, CU_IN_REGISTERS, CU_PERSISTENT } cu_finish;
+
 /** For tests. */
 typedef struct cu_force {
     int variant, split; /* the shape of conv_mma that every layer takes, instead of the fastest;
                            variant modulo how many there are, where it does not fit the first */
     bool apart;         /* no two slots share memory, so that nothing hides a stray write */
-    bool in_registers;  /* what may be is finished there */
+    cu_finish finish;   /* of what may be finished so */
+    int blocks;         /* of persistent launches, along the pixels; 0: by what the device holds */
 } cu_force;
 
 typedef struct cu_session {
@@ -111,9 +117,11 @@ typedef struct cu_session {
     cudaStream_t stream, second; /* second: only while its graph is made */
     cudaEvent_t begin, end;
     cudaGraphExec_t exec;
-    double device_ms; /* of the last run */
-    bool one_by_one;  /* PQUANT_CUDA_SYNC: no graph, every launch waited for, so that an error names
-                         its node */
+    double device_ms;                            /* of the last run */
+    int resident[PQ_CU_KINDS][CU_MOST_VARIANTS]; /* blocks that fit a multiprocessor, persistent */
+    int blocks;                                  /* cu_force's, else 0 */
+    bool one_by_one; /* PQUANT_CUDA_SYNC: no graph, every launch waited for, so that an error names
+                        its node */
 } cu_session;
 
 /** compile, with force NULL or not. */
@@ -213,9 +221,10 @@ bool cu_tuned_find(const cu_tuned *t, const cu_session *s, cu_node *n);
 PQ_MUST_USE pq_status cu_tuned_add(pq_ctx *ctx, const cu_tuned *t, const cu_session *s,
                                    const cu_node *n);
 
-/** Sets grid and shared memory of a conv_mma node for a variant and a split, finished in registers
- *  where asked for and possible. */
-void cu_choose(cu_node *n, int variant, int split, bool in_registers);
+/** Sets grid and shared memory of a conv_mma node for a variant and a split, finished as asked for
+ *  where possible. */
+void cu_choose(const cu_session *s, cu_node *n, int variant, int split, cu_finish finish);
+cu_finish cu_finish_of(const cu_node *n);
 /** Can the device run it? */
 bool cu_fits(const cu_device *d, const pq_cu_variant *v);
 const pq_cu_variant *cu_variants(int kind, int *n);

@@ -28,7 +28,7 @@ static __device__ __noinline__ float activate_one(int act, float alpha, float be
 {
     switch (act) {
     case PQ_ACT_NONE: return x;
-    case PQ_ACT_RELU: return x <= 0 ? 0 : x;
+    case PQ_ACT_RELU: return relu(x);
     case PQ_ACT_LEAKY_RELU: return x > 0 ? x : alpha * x;
     case PQ_ACT_CLIP: x = x < alpha ? alpha : x; return x > beta ? beta : x;
     case PQ_ACT_SIGMOID: return !(x == x) ? x : exact ? sigmoid_exact(x) : sigmoid_fast(x);
@@ -51,7 +51,7 @@ static __device__ __forceinline__ void activate(const pq_cu_act &a, bool exact, 
     if (a.act == PQ_ACT_NONE) return;
     if (a.act == PQ_ACT_RELU) {
 #pragma unroll
-        for (int i = 0; i < N; i++) y[i] = y[i] <= 0 ? 0 : y[i];
+        for (int i = 0; i < N; i++) y[i] = relu(y[i]);
     } else if (a.act == PQ_ACT_SILU && exact) {
 #pragma unroll
         for (int i = 0; i < N; i++) y[i] = y[i] * sigmoid_exact(y[i]);
@@ -76,6 +76,15 @@ static __device__ __noinline__ float load_one(const pq_cu_form &f, const uint8_t
     }
 }
 
+/* Byte i of four stored levels, less the zero point: the low bits of 2^23 are the integer. */
+static __device__ __forceinline__ float level(const pq_cu_form &f, unsigned q, int i)
+{
+    const bool sign = f.dtype == PQ_S8;
+    const unsigned bits =
+        __byte_perm(sign ? q ^ 0x80808080u : q, 0x4b000000u, 0x7440u + (unsigned)i);
+    return __int_as_float((int)bits) - (0x1p23f + (float)(f.zp + (sign ? 128 : 0)));
+}
+
 /* Eight channels that lie aligned; lanes behind the last channel hold anything. */
 static __device__ __forceinline__ void load8(const pq_cu_form &f, const uint8_t *data, int64_t at,
                                              float y[8])
@@ -96,14 +105,8 @@ static __device__ __forceinline__ void load8(const pq_cu_form &f, const uint8_t 
         y[4] = b.x, y[5] = b.y, y[6] = b.z, y[7] = b.w;
     } else {
         const uint2 v = *(const uint2 *)(data + at);
-        const unsigned sign = f.dtype == PQ_S8 ? 0x80808080u : 0;
-        const float zero = 0x1p23f + (float)(f.zp + (sign ? 128 : 0));
 #pragma unroll
-        for (int i = 0; i < 8; i++) { /* the byte into the low bits of 2^23 */
-            const unsigned q =
-                __byte_perm((i < 4 ? v.x : v.y) ^ sign, 0x4b000000u, 0x7440u + (unsigned)i % 4);
-            y[i] = (__int_as_float((int)q) - zero) * f.scale;
-        }
+        for (int i = 0; i < 8; i++) y[i] = level(f, i < 4 ? v.x : v.y, i % 4) * f.scale;
     }
 }
 
@@ -122,29 +125,43 @@ static __device__ __forceinline__ void load_some(const pq_cu_form &f, const uint
  * integer's: the instructions that convert have a quarter of an addition's rate, or less. */
 #define ROUNDING 0x1.8p23f
 
-/* Values as levels less the zero point, with ROUNDING. */
-template <int N>
-static __device__ __forceinline__ void to_levels(const pq_cu_form &f, float inv, float (&t)[N])
+/* The least level less the zero point; the highest is 255 above. */
+static __device__ __forceinline__ float lowest(const pq_cu_form &f)
 {
-    const float lo = (f.dtype == PQ_S8 ? -128.0f : 0.0f) - (float)f.zp, hi = lo + 255.0f;
+    return (f.dtype == PQ_S8 ? -128.0f : 0.0f) - (float)f.zp;
+}
+
+/* Values as levels from lo to hi, with ROUNDING. */
+template <int N>
+static __device__ __forceinline__ void as_levels(float lo, float hi, float inv, float (&t)[N])
+{
 #pragma unroll
     for (int i = 0; i < N; i++) t[i] = fmaxf(lo, fminf(hi, t[i] * inv)) + ROUNDING;
 }
 
-/* The levels of two and of four values that to_levels left, as bytes. */
-static __device__ __forceinline__ unsigned bytes2(float a, float b, int zp)
+/* Values as levels less the zero point, with ROUNDING, and back. */
+template <int N>
+static __device__ __forceinline__ void to_levels(const pq_cu_form &f, float inv, float (&t)[N])
 {
-    const unsigned x = (unsigned)(__float_as_int(a) + zp), y = (unsigned)(__float_as_int(b) + zp);
-    return __byte_perm(x, y, 0x0040);
+    as_levels(lowest(f), lowest(f) + 255.0f, inv, t);
+}
+
+template <int N> static __device__ __forceinline__ void from_levels(float scale, float (&t)[N])
+{
+#pragma unroll
+    for (int i = 0; i < N; i++) t[i] = (t[i] - ROUNDING) * scale;
+}
+
+/* Two levels with zero point 0 and four with any, which to_levels left, as bytes. */
+static __device__ __forceinline__ unsigned bytes2(float a, float b)
+{
+    return __byte_perm((unsigned)__float_as_int(a), (unsigned)__float_as_int(b), 0x0040);
 }
 
 static __device__ __forceinline__ unsigned bytes4(const float t[4], int zp)
 {
-    const unsigned a = __byte_perm((unsigned)__float_as_int(t[0]), (unsigned)__float_as_int(t[1]),
-                                   0x0040),
-                   b = __byte_perm((unsigned)__float_as_int(t[2]), (unsigned)__float_as_int(t[3]),
-                                   0x0040);
-    const unsigned v = __byte_perm(a, b, 0x5410), z = (unsigned)(zp & 255) * 0x01010101u;
+    const unsigned v = __byte_perm(bytes2(t[0], t[1]), bytes2(t[2], t[3]), 0x5410),
+                   z = (unsigned)(zp & 255) * 0x01010101u;
     return ((v & 0x7f7f7f7fu) + (z & 0x7f7f7f7fu)) ^ ((v ^ z) & 0x80808080u);
 }
 
@@ -210,8 +227,7 @@ static __device__ __forceinline__ void pass8(const pq_cu_dest &d, float (&t)[8])
     if (f.scale == 0) return;
     to_levels(f, back ? d.pre_inv : d.inv, t);
     if (!back) return;
-#pragma unroll
-    for (int i = 0; i < 8; i++) t[i] = (t[i] - ROUNDING) * f.scale;
+    from_levels(f.scale, t);
     if (d.form.scale != 0) to_levels(d.form, d.inv, t);
 }
 

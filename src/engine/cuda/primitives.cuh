@@ -81,6 +81,12 @@ static __device__ __forceinline__ void keep(int &x)
     x = __shfl_sync(~0u, x, (int)threadIdx.x & 31);
 }
 
+/* Of the warp's first lane: what all lanes have, in a way that the compiler sees. */
+static __device__ __forceinline__ unsigned of_first_lane(unsigned x)
+{
+    return __shfl_sync(~0u, x, 0);
+}
+
 static __device__ __forceinline__ shared_at shared_address(const void *p)
 {
     return (unsigned)__cvta_generic_to_shared(p);
@@ -160,6 +166,22 @@ static __device__ __forceinline__ float reciprocal(float x)
     return fmaf(fmaf(-x, y, 1.0f), y, y);
 }
 
+/* max(x, 0), of NaN NaN. */
+static __device__ __forceinline__ float relu(float x)
+{
+#if __CUDA_ARCH__ >= 800
+    float y;
+    asm("max.NaN.f32 %0, %1, 0f00000000;" : "=f"(y) : "f"(x));
+    return y;
+#else
+    return x <= 0 ? 0 : x;
+#endif
+}
+
+/* To the compiler x is another number from here on. */
+static __device__ __forceinline__ void anew(float &x) { asm volatile("" : "+f"(x)::"memory"); }
+static __device__ __forceinline__ void anew(int &x) { asm volatile("" : "+r"(x)::"memory"); }
+
 /* ---- multiplying: 16 x 8 sums, 32 bytes of the inner dimension ---- */
 
 static __device__ __forceinline__ void mma(float c[4], const unsigned a[4], const unsigned b[2])
@@ -207,17 +229,20 @@ static __device__ __forceinline__ void group_visible()
     asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
 }
 
-#ifdef __CUDA_ARCH_FEAT_SM90_ALL
 /* A tile of rows of ROW bytes, 64 or 128, swizzled as pq_cu_swizzle does, from a multiple of eight
- * rows on. PTX ISA, matrix descriptor of wgmma: address, stride of eight rows, kind of swizzle. */
-template <int ROW> static __device__ __forceinline__ uint64_t group_operand(shared_at at)
+ * rows on. PTX ISA, matrix descriptor of wgmma: address in 16 bytes, stride of eight rows, kind of
+ * swizzle. */
+struct group_tile {
+    unsigned low, high;
+};
+
+template <int ROW> static __device__ __forceinline__ group_tile group_operand(shared_at at)
 {
-    static_assert(ROW == 64 || ROW == 128, "kinds of swizzle that the tiles have");
-    const uint64_t rest =
-        (uint64_t)1 << 16 | (uint64_t)(8 * ROW >> 4) << 32 | (uint64_t)(ROW == 128 ? 1 : 2) << 62;
-    return rest | (at & 0x3ffff) >> 4;
+    const unsigned rows = (unsigned)(8 * ROW >> 4), swizzle = ROW == 128 ? 1 : 2;
+    return {1u << 16 | (at & 0x3ffff) >> 4, rows | swizzle << 30};
 }
 
+#ifdef __CUDA_ARCH_FEAT_SM90_ALL
 #define SUMS4(as, c, i) as(c[i][0]), as(c[i][1]), as(c[i][2]), as(c[i][3])
 #define SUMS16(as, c, i)                                                                           \
     SUMS4(as, c, i), SUMS4(as, c, i + 1), SUMS4(as, c, i + 2), SUMS4(as, c, i + 3)
@@ -253,12 +278,16 @@ template <int ROW> static __device__ __forceinline__ uint64_t group_operand(shar
 
 #endif
 
+/* The tiles `bytes` behind a and b. */
 template <int NI, int ROW, typename T>
-static __device__ __forceinline__ void group_mma(T c[NI][4], shared_at a, shared_at b)
+static __device__ __forceinline__ void group_mma(T c[NI][4], group_tile a, group_tile b,
+                                                 shared_at bytes)
 {
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
-    const uint64_t x = group_operand<ROW>(a), y = group_operand<ROW>(b);
     static_assert(NI == 4 || NI == 8 || NI == 12 || NI == 16, "channels of the variants");
+    static_assert(ROW == 64 || ROW == 128, "kinds of swizzle that the tiles have");
+    const uint64_t x = (uint64_t)a.high << 32 | (a.low + (bytes >> 4)),
+                   y = (uint64_t)b.high << 32 | (b.low + (bytes >> 4));
     if constexpr (std::is_same<T, float>::value) {
         GROUP_PRODUCT("k16.f32.f16.f16", F16_SUM, ", 1, 1, 0, 0");
     } else {
@@ -289,10 +318,6 @@ template <int LEFT> static __device__ __forceinline__ void group_wait()
     asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(LEFT) : "memory");
 #endif
 }
-
-/* Nobody reads a sum before the wait in front of this. */
-static __device__ __forceinline__ void group_sum(float &c) { asm volatile("" : "+f"(c)::"memory"); }
-static __device__ __forceinline__ void group_sum(int &c) { asm volatile("" : "+r"(c)::"memory"); }
 
 #endif
 #endif

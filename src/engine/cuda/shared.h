@@ -116,6 +116,8 @@ typedef struct pq_cu_conv {
     int steps;         /* of the inner dimension, a part's; the last may have fewer */
     bool plain;        /* all places and the residual are of the type that is multiplied */
     bool in_registers; /* it is finished there: plain and not split */
+    int staging; /* bytes in shared memory before the place of results, where a block has several
+                    tiles; 0: one tile, whose memory they take */
     int n_dest;
     pq_cu_dest dest[PQ_CU_DESTS];
 } pq_cu_conv;
@@ -258,10 +260,12 @@ static inline PQ_HD int pq_cu_swizzle(int r, int c, int per_row)
 /** Shared memory of a block: with scale and bias of its channels. */
 #define PQ_CU_CONV_SMEM(bm, bn, wk, row, stages)                                                   \
     (PQ_CU_CONV_TILES(bm, bn, wk, row, stages) + 8 * (bn))
+/** Of results finished in registers, e bytes each: rows lie so that eight are in different banks.
+ */
+#define PQ_CU_STAGING(bm, bn, e) ((bm) * ((bn) * (e) + 16))
 /** Threads of a block. */
 #define PQ_CU_CONV_THREADS(bm, bn, wm, wn, wk)                                                     \
     ((bm) / (wm) * ((bn) / (wn)) * ((wk) ? (wk) : 1) * 32)
-
 /** Steps [begin, end) of the inner dimension that part `i` takes, where each takes so many. */
 static inline PQ_HD void pq_cu_part(int steps, int each, int i, int *begin, int *end)
 {

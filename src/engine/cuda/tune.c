@@ -5,7 +5,7 @@
 
 #include "engine/cuda/cuda.h"
 
-enum { REPEATS = 16, ROUNDS = 3, MOST_CANDIDATES = 320, SPLITS = 6 };
+enum { REPEATS = 16, ROUNDS = 3, MOST_CANDIDATES = 320, SPLITS = 6, WAVES = 4 };
 
 const pq_cu_variant *cu_variants(int kind, int *n)
 {
@@ -24,22 +24,51 @@ static bool may_in_registers(const cu_node *n, const pq_cu_variant *v, int split
     return n->p.conv.plain && split == 1 && v->wk <= 1;
 }
 
-void cu_choose(cu_node *n, int variant, int split, bool in_registers)
+/* With the place of results behind the tiles. */
+static int persistent_smem(int kind, const pq_cu_variant *v)
+{
+    return v->smem + PQ_CU_STAGING(v->bm, v->bn, kind == PQ_CU_KIND_S8 ? 1 : 2);
+}
+
+/* Blocks along x that take several tiles, or 0 where they would take fewer than two. WAVES as many
+ * as fit the device: they end one after the other, so that others come in, the next node's and
+ * those of the other branch, and one that began late has little left to do. */
+static int persistent_blocks(const cu_session *s, const cu_node *n, int variant)
+{
+    int unused;
+    const pq_cu_variant *v = &cu_variants(n->kind, &unused)[variant];
+    const int tiles = pq_cu_ceil(n->p.conv.m, v->bm), columns = pq_cu_ceil(n->p.conv.n, v->bn);
+    const int fit = s->resident[n->kind][variant] * s->device.sms / columns;
+    const int blocks = s->blocks ? s->blocks : WAVES * fit;
+    return 2 * blocks <= tiles ? blocks : 0;
+}
+
+void cu_choose(const cu_session *s, cu_node *n, int variant, int split, cu_finish finish)
 {
     int unused;
     const pq_cu_variant *v = &cu_variants(n->kind, &unused)[variant];
     pq_cu_conv *p = &n->p.conv;
+    const int blocks = finish == CU_PERSISTENT && may_in_registers(n, v, split)
+                           ? persistent_blocks(s, n, variant)
+                           : 0;
     p->split = split;
     p->steps = pq_cu_ceil(pq_cu_ceil(p->k_chunks, v->row / PQ_CU_CHUNK), split);
-    p->in_registers = in_registers && may_in_registers(n, v, split);
+    p->in_registers = finish != CU_IN_SHARED && may_in_registers(n, v, split);
+    p->staging = blocks ? v->smem : 0;
     n->variant = variant;
     n->kernel = v->kernel;
     n->block = (unsigned)v->threads;
-    n->smem = (unsigned)v->smem;
-    n->grid[0] = (unsigned)pq_cu_ceil(p->m, v->bm);
+    n->smem = (unsigned)(blocks ? persistent_smem(n->kind, v) : v->smem);
+    n->grid[0] = (unsigned)(blocks ? blocks : pq_cu_ceil(p->m, v->bm));
     n->grid[1] = (unsigned)pq_cu_ceil(p->n, v->bn);
     n->grid[2] = (unsigned)split;
     n->cluster = split > 1 ? (unsigned)split : 0;
+}
+
+cu_finish cu_finish_of(const cu_node *n)
+{
+    const pq_cu_conv *p = &n->p.conv;
+    return p->staging ? CU_PERSISTENT : p->in_registers ? CU_IN_REGISTERS : CU_IN_SHARED;
 }
 
 cudaError_t cu_launch(const cu_session *s, const cu_node *n, cudaStream_t stream)
@@ -73,7 +102,7 @@ cudaError_t cu_launch(const cu_session *s, const cu_node *n, cudaStream_t stream
 
 typedef struct candidate {
     int variant, split;
-    bool in_registers;
+    cu_finish finish;
     double score; /* estimated, of those worth measuring the lowest are taken */
 } candidate;
 
@@ -116,14 +145,15 @@ static int candidates_of(const cu_session *s, const cu_node *n, candidate c[MOST
             if (splits[k] > 1 &&
                 (!s->device.dependent || steps < 2 * splits[k] || blocks > 2 * s->device.sms))
                 break;
-            c[count] = (candidate){i, splits[k], false, estimate(s, n, &v[i], splits[k])};
+            c[count] = (candidate){i, splits[k], CU_IN_SHARED, estimate(s, n, &v[i], splits[k])};
             if (c[count].score < best) best = c[count].score;
             count++;
-            if (!may_in_registers(n, &v[i], splits[k]) || !worth_registers(s, n, blocks) ||
-                count == MOST_CANDIDATES)
-                continue;
-            c[count] = c[count - 1];
-            c[count++].in_registers = true;
+            if (!may_in_registers(n, &v[i], splits[k]) || !worth_registers(s, n, blocks)) continue;
+            for (int f = CU_IN_REGISTERS; f <= CU_PERSISTENT && count < MOST_CANDIDATES; f++) {
+                if (f == CU_PERSISTENT && !persistent_blocks(s, n, i)) break;
+                c[count] = c[count - 1];
+                c[count++].finish = (cu_finish)f;
+            }
         }
     }
     int kept = 0;
@@ -155,7 +185,7 @@ static pq_status measure(pq_ctx *ctx, cu_session *s, cu_node *n)
     PQ_ASSERT(ctx, count > 0);
     for (int i = 0; i <= count; i++) CU_TRY(ctx, cudaEventCreate(&event[i]));
     for (int i = 0; i < count; i++) {
-        cu_choose(n, c[i].variant, c[i].split, c[i].in_registers);
+        cu_choose(s, n, c[i].variant, c[i].split, c[i].finish);
         PQ_TRY(cu_repeat(ctx, &graph[i], s, n, REPEATS));
     }
     for (int round = 0; round < ROUNDS; round++) { /* the first warms up */
@@ -174,7 +204,7 @@ static pq_status measure(pq_ctx *ctx, cu_session *s, cu_node *n)
             }
         }
     }
-    cu_choose(n, c[best].variant, c[best].split, c[best].in_registers);
+    cu_choose(s, n, c[best].variant, c[best].split, c[best].finish);
 out:
     for (int i = 0; i < count; i++)
         if (graph[i]) cudaGraphExecDestroy(graph[i]);
@@ -188,7 +218,7 @@ static void take(const cu_session *s, cu_node *n, const cu_force *f)
     int count;
     const pq_cu_variant *v = cu_variants(n->kind, &count);
     const int i = cu_fits(&s->device, &v[f->variant % count]) ? f->variant % count : 0;
-    cu_choose(n, i, s->device.dependent ? f->split : 1, f->in_registers);
+    cu_choose(s, n, i, s->device.dependent ? f->split : 1, f->finish);
 }
 
 /* The shape of a node like it, of an earlier session, or that measuring finds. */
@@ -198,7 +228,7 @@ static pq_status choose(pq_ctx *ctx, cu_session *s, size_t i, const cu_tuned *tu
     for (size_t j = 0; j < i; j++)
         if (same_shape(&s->node[j], n)) {
             const pq_cu_conv *p = &s->node[j].p.conv;
-            cu_choose(n, s->node[j].variant, p->split, p->in_registers);
+            cu_choose(s, n, s->node[j].variant, p->split, cu_finish_of(&s->node[j]));
             return PQ_OK;
         }
     if (cu_tuned_find(tuned, s, n)) return PQ_OK;
@@ -207,20 +237,37 @@ static pq_status choose(pq_ctx *ctx, cu_session *s, size_t i, const cu_tuned *tu
     return st == PQ_OK ? cu_tuned_add(ctx, tuned, s, n) : st;
 }
 
+/* What launches of each variant may take, and how many blocks fit when they are persistent. */
+static pq_status prepare(pq_ctx *ctx, cu_session *s)
+{
+    pq_status st = PQ_OK;
+    for (int kind = 0; kind < PQ_CU_KINDS; kind++) {
+        int n;
+        const pq_cu_variant *v = cu_variants(kind, &n);
+        PQ_ASSERT(ctx, n <= CU_MOST_VARIANTS);
+        for (int i = 0; i < n; i++) {
+            const int smem = persistent_smem(kind, &v[i]);
+            const bool persistent = v[i].wk <= 1 && (size_t)smem <= s->device.smem;
+            if (!cu_fits(&s->device, &v[i])) continue;
+            CU_TRY(ctx,
+                   cudaFuncSetAttribute(v[i].kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                        persistent ? smem : v[i].smem));
+            if (persistent)
+                CU_TRY(ctx, cudaOccupancyMaxActiveBlocksPerMultiprocessor(
+                                &s->resident[kind][i], v[i].kernel, v[i].threads, (size_t)smem));
+        }
+    }
+out:
+    return st;
+}
+
 pq_status cu_tune(pq_ctx *ctx, cu_session *s, const cu_force *force)
 {
     cu_tuned tuned;
     pq_status st = cu_tuned_open(ctx, &tuned);
     if (st != PQ_OK) return st;
-    for (int kind = 0; kind < PQ_CU_KINDS; kind++) {
-        int n;
-        const pq_cu_variant *v = cu_variants(kind, &n);
-        for (int i = 0; i < n; i++)
-            if (cu_fits(&s->device, &v[i]))
-                CU_TRY(ctx, cudaFuncSetAttribute(v[i].kernel,
-                                                 cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                                 v[i].smem));
-    }
+    PQ_TRY(prepare(ctx, s));
+    s->blocks = force ? force->blocks : 0;
     for (size_t i = 0; i < s->n_nodes; i++) {
         cu_node *n = &s->node[i];
         if (n->kind < 0) continue;

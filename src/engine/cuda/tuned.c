@@ -1,8 +1,8 @@
 /* What measuring found, kept in the file that PQUANT_CUDA_TUNED names: sessions start sooner, and
  * float16 sums run in the same order every time. One line a layer:
- *     GPU | type and shape | shape of conv_mma | parts of the inner dimension[, in registers]
- * A line that this build cannot use is passed over, and that layer measured again. Who may measure
- * holds a lock on the file: processes that share it take turns and find the same. */
+ *     GPU | type and shape | shape of conv_mma | parts of the inner dimension[, in registers|,
+ * persistent] A line that this build cannot use is passed over, and that layer measured again. Who
+ * may measure holds a lock on the file: processes that share it take turns and find the same. */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -16,7 +16,7 @@
 
 enum { LINE = 384 };
 
-static const char registers[] = ", in registers";
+static const char *const finished[] = {"", ", in registers", ", persistent"};
 
 /* The layer as same_shape sees it (tune.c). */
 static void key_of(char key[LINE], const cu_session *s, const cu_node *n)
@@ -76,7 +76,9 @@ static bool take(const cu_session *s, cu_node *n, const char *at)
         if (split != 1 &&
             (split < 2 || split > CU_MOST_SPLIT || !s->device.dependent || steps < split))
             return false;
-        cu_choose(n, i, (int)split, strncmp(end, registers, sizeof registers - 1) == 0);
+        cu_finish finish = CU_PERSISTENT;
+        while (strncmp(end, finished[finish], strlen(finished[finish])) != 0) finish--;
+        cu_choose(s, n, i, (int)split, finish);
         return true;
     }
     return false;
@@ -102,7 +104,6 @@ pq_status cu_tuned_add(pq_ctx *ctx, const cu_tuned *t, const cu_session *s, cons
     if (t->lock < 0) return PQ_OK;
     key_of(line, s, n);
     value_of(value, &cu_variants(n->kind, &unused)[n->variant]);
-    snprintf(line + strlen(line), 80, "%s%d%s", value, n->p.conv.split,
-             n->p.conv.in_registers ? registers : "");
+    snprintf(line + strlen(line), 80, "%s%d%s", value, n->p.conv.split, finished[cu_finish_of(n)]);
     return pq_file_append_line(ctx, t->path, line);
 }

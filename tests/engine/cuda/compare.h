@@ -6,8 +6,8 @@
 #include "graphs.h"
 
 typedef struct tally {
-    size_t elements, unequal;
-    double worst; /* |a - b| / max|a| */
+    size_t elements, unequal, persistent; /* persistent: launches whose blocks take several tiles */
+    double worst;                         /* |a - b| / max|a| */
     uint64_t seed;
 } tally;
 

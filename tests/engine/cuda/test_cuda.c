@@ -25,7 +25,8 @@ static void on_graph(tally *t, uint64_t seed, double share, pq_scheme scheme, pq
     pq_small s;
     graphs_random(&s, seed, NODES);
     /* Every second network takes the shapes that measuring finds fastest. */
-    const cu_force force = {(int)seed, 1 + (int)(seed % 3), seed % 4 != 0, seed % 2};
+    const cu_force force = {(int)seed, 1 + (int)(seed % 3), seed % 4 != 0, (cu_finish)(seed % 3),
+                            1 + (int)(seed % 2)};
     const bool tuned = !compare_number("PQ_CUDA_UNTUNED", 0) && seed % 2;
     if (!exact || !has_tanh(s.g))
         compare_planned(t, s.ctx, s.g, share, scheme, base, tuned ? NULL : &force, seed);
@@ -123,7 +124,8 @@ static void every_shape(tally *t, int kind, pq_precision base, uint64_t seed)
     graphs_plan(&plan, s.ctx, s.g, r, &pq_engine_cuda, int8, PQ_SCHEME_S8, base, seed);
     for (int v = 0; v < n; v++)
         for (int k = (int)(seed % 2); k < 4; k += 2) {
-            const cu_force force = {v, splits[(k + v + (int)(seed / 2)) % 4], k < 2, seed % 2 == 0};
+            const cu_force force = {v, splits[(k + v + (int)(seed / 2)) % 4], k < 2,
+                                    (cu_finish)((seed + (uint64_t)v) % 3), 1};
             compare_engines(t, s.ctx, s.g, plan, &in, &force, seed * 1000 + (uint64_t)(v * 10 + k));
         }
     pq_plan_free(plan);
@@ -152,6 +154,46 @@ static void test_shapes(void **state)
     }
 }
 
+/* Blocks that take several tiles, the last of them fewer than others: a sum, and a result in two
+ * concats. */
+static void test_persistent(void **state)
+{
+    (void)state;
+    for (int kind = PQ_CU_KIND_F16; kind <= PQ_CU_KIND_S8; kind++) {
+        const bool int8 = kind == PQ_CU_KIND_S8;
+        tally t = {0};
+        int n;
+        const pq_cu_variant *v = cu_variants(kind, &n);
+        for (int i = 0; i < n; i++) {
+            if (v[i].wk > 1) continue;
+            const cu_force force = {i, 1, i % 2, CU_PERSISTENT, 1 + i % 2};
+            pq_small s;
+            pq_small_begin(&s, PQ_SHAPE(1 + i % 2, 16, 29, 37));
+            s.rng.s = (uint64_t)(i + 1);
+            const pq_value_id a = pq_small_unary(
+                &s, "relu", PQ_OP_RELU, pq_small_conv(&s, "a", s.x, pq_small_same(16, 40, 3, 1)));
+            const pq_value_id b = pq_small_conv(&s, "b", a, pq_small_same(40, 40, 1, 1));
+            const pq_value_id sum =
+                pq_small_unary(&s, "silu", PQ_OP_SILU, pq_small_binary(&s, "sum", PQ_OP_ADD, b, a));
+            const pq_value_id parts[2] = {sum, a};
+            const pq_attr channels = {.axis = 1};
+            const pq_value_id both = pq_small_node(&s, "both", PQ_OP_CONCAT, parts, 2, &channels);
+            const pq_value_id out[2] = {pq_small_conv(&s, "c", both, pq_small_same(80, 8, 1, 1)),
+                                        pq_small_conv(&s, "d", sum, pq_small_same(40, 8, 1, 1))};
+            pq_small_outputs(&s, out, 2);
+            PQ_CHECK(s.ctx, pq_pass_all(s.ctx, s.g));
+            pq_graph_mark_quantizable(s.g);
+            pq_graph_seal(s.g);
+            compare_planned(&t, s.ctx, s.g, int8, PQ_SCHEME_S8, int8 ? PQ_PREC_FP32 : PQ_PREC_FP16,
+                            &force, (uint64_t)(i + 1));
+            pq_small_end(&s);
+        }
+        compare_show(int8 ? "persistent int8" : "persistent float16", &t);
+        assert_true(t.persistent > (size_t)n / 2); /* others share tiles */
+        assert_true(int8 ? t.unequal == 0 : t.worst <= 0x1p-7);
+    }
+}
+
 /* INT8 behind SiLU, which has to have ref's bits: enough values that some lie near a tie. A level
  * that differs shows in what the last convolution makes of it. */
 static void test_ties(void **state)
@@ -160,7 +202,10 @@ static void test_ties(void **state)
     tally t = {0};
     (void)state;
     for (uint64_t seed = 1; seed <= sizeof variant / sizeof *variant; seed++) {
-        const cu_force force = {.variant = variant[seed - 1], .split = 1, .in_registers = true};
+        const cu_force force = {.variant = variant[seed - 1],
+                                .split = 1,
+                                .finish = seed % 2 ? CU_IN_REGISTERS : CU_PERSISTENT,
+                                .blocks = 3};
         pq_small s;
         const pq_small_window w = pq_small_same(16, 16, 1, 1);
         pq_small_begin(&s, PQ_SHAPE(1, 16, 48, 97));
@@ -206,9 +251,10 @@ static void test_tuned(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_fp32),   cmocka_unit_test(test_fp16),
-                                       cmocka_unit_test(test_int8),   cmocka_unit_test(test_mixed),
-                                       cmocka_unit_test(test_shapes), cmocka_unit_test(test_ties),
-                                       cmocka_unit_test(test_tuned)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_fp32),       cmocka_unit_test(test_fp16),
+        cmocka_unit_test(test_int8),       cmocka_unit_test(test_mixed),
+        cmocka_unit_test(test_shapes),     cmocka_unit_test(test_ties),
+        cmocka_unit_test(test_persistent), cmocka_unit_test(test_tuned)};
     return compare_main(tests, sizeof tests / sizeof *tests);
 }

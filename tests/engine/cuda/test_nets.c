@@ -162,8 +162,9 @@ static void test_refused(void **state)
  * softmax) have another libm and another order. */
 static void on_network(const char *name, pq_ctx *ctx, const pq_graph *g, uint64_t seed)
 {
-    static const cu_force force[2] = {{.variant = 1, .split = 2, .apart = true},
-                                      {.variant = 15, .split = 1, .in_registers = true}};
+    static const cu_force force[2] = {
+        {.variant = 1, .split = 2, .apart = true},
+        {.variant = 15, .split = 1, .finish = CU_PERSISTENT, .blocks = 1}};
     tally t[3] = {{0}};
     compare_planned(&t[0], ctx, g, 0, PQ_SCHEME_S8, PQ_PREC_FP32, &force[0], seed);
     for (int i = 0; i < 2; i++) {

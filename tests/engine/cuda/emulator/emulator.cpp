@@ -16,7 +16,8 @@
 #include "emulator.hpp"
 
 #include "emulator.h"
-#undef blockDim /* a member of the launch's configuration here */
+#undef blockDim /* members of the launch's configuration here */
+#undef gridDim
 
 namespace
 {
@@ -176,7 +177,8 @@ void run_cluster(const cudaLaunchConfig_t *c, dim3 at, unsigned blocks)
                 threads - 32 * w < 32 ? threads - 32 * w : 32;
         for (unsigned t = 0; t < threads; t++) {
             fiber &f = m.fibers[(size_t)b * threads + t];
-            f.self = {{t, 0, 0}, {at.x, at.y, at.z + b}, {threads, 1, 1}, m.shared_at[b]};
+            f.self = {
+                {t, 0, 0}, {at.x, at.y, at.z + b}, {threads, 1, 1}, c->gridDim, m.shared_at[b]};
             f.block = &m.blocks[b];
             f.in = &m.warps[(size_t)b * warps + t / 32];
             prepare(&f, m.stacks[(size_t)b * threads + t].get());
@@ -489,6 +491,11 @@ cudaError_t cudaFuncGetAttributes(struct cudaFuncAttributes *a, const void *)
     return emulated.no_code ? cudaErrorNoKernelImageForDevice : outcome();
 }
 cudaError_t cudaFuncSetAttribute(const void *, enum cudaFuncAttribute, int) { return outcome(); }
+cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessor(int *blocks, const void *, int, size_t)
+{
+    *blocks = 1;
+    return outcome();
+}
 const char *cudaGetErrorName(cudaError_t e)
 {
     switch (e) {

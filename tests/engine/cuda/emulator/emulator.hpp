@@ -51,7 +51,7 @@ static inline float4 make_float4(float x, float y, float z, float w) { return {x
 /* ---- threads ---- */
 
 struct emulated_thread {
-    dim3 thread, block, block_dim;
+    dim3 thread, block, block_dim, grid_dim;
     uint8_t *shared;
 };
 /** The running thread. */
@@ -59,6 +59,7 @@ const emulated_thread &emulated_self();
 #define threadIdx (emulated_self().thread)
 #define blockIdx (emulated_self().block)
 #define blockDim (emulated_self().block_dim)
+#define gridDim (emulated_self().grid_dim)
 
 void emulated_block_wait(); /* __syncthreads; ends the process where some never arrive */
 void emulated_cluster_wait();
@@ -163,6 +164,8 @@ static inline float reciprocal_fast(float x)
     return 1 / x * (x * 1024 - floorf(x * 1024) < 0.5f ? 1 + 0x1p-23f : 1 - 0x1p-23f);
 }
 static inline float reciprocal(float x) { return 1 / x; }
+static inline float relu(float x) { return x <= 0 ? 0 : x; }
+static inline unsigned of_first_lane(unsigned x) { return x; }
 static inline void pdl_wait() {}
 static inline void pdl_launch() {}
 static inline void cluster_wait() { emulated_cluster_wait(); }
@@ -259,7 +262,7 @@ static inline void group_visible() {}
 static inline void group_begin() {}
 static inline void group_commit() { emulated_products_commit(); }
 template <int LEFT> static inline void group_wait() { emulated_products_wait(LEFT); }
-template <typename T> static inline void group_sum(T &) {}
+template <typename T> static inline void anew(T &) {}
 template <int ROW> static inline const uint8_t *group_chunk(shared_at tile, int row, int chunk)
 {
     const shared_at at = tile + (shared_at)(row * ROW + chunk * 16);
@@ -272,9 +275,12 @@ static inline float emulated_element(float, const uint8_t *chunk, int i)
     return pq_f16_to_f32(bits);
 }
 static inline int emulated_element(int, const uint8_t *chunk, int i) { return (int8_t)chunk[i]; }
+typedef shared_at group_tile;
+template <int ROW> static inline group_tile group_operand(shared_at at) { return at; }
 template <int NI, int ROW, typename T>
-static inline void group_mma(T c[NI][4], shared_at a, shared_at b)
+static inline void group_mma(T c[NI][4], group_tile first, group_tile second, shared_at bytes)
 {
+    const shared_at a = first + bytes, b = second + bytes;
     const int lane = lane_of(), row = (int)(threadIdx.x / 32 % 4) * 16 + lane / 4;
     emulated_product([c, a, b, row, lane] {
         const int each = std::is_same<T, float>::value ? 8 : 16; /* elements of a chunk */

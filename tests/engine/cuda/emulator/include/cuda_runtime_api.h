@@ -74,6 +74,8 @@ cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *p, int id);
 cudaError_t cudaDeviceGetAttribute(int *v, enum cudaDeviceAttr a, int id);
 cudaError_t cudaFuncGetAttributes(struct cudaFuncAttributes *a, const void *f);
 cudaError_t cudaFuncSetAttribute(const void *f, enum cudaFuncAttribute a, int v);
+cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessor(int *blocks, const void *f, int threads,
+                                                          size_t smem);
 const char *cudaGetErrorName(cudaError_t e);
 const char *cudaGetErrorString(cudaError_t e);
 cudaError_t cudaGetLastError(void);
