@@ -92,11 +92,16 @@ stage() {
             echo "  sweep of S, $jobs processes: $(($(date +%s) - began)) s," \
                 "$(wc -l <"$work/sweep/sensitivity.jsonl") lines"
         done ;;
-    ncu)
-        for precision in fp16 int8; do
-            limit 200 ncu.$precision.csv ncu --clock-control none --set roofline -k regex:conv_mma \
-                -s 400 -c 80 --csv --page raw ./pquant bench T.pqe --engine cuda \
-                --precision $precision --ranges T.ranges.json --runs 1
+    ncu) # every convolution at batch 1, the first of batch 32; shapes come from the tuned file
+        for batch in 1 32; do
+            for precision in fp16 int8; do
+                set -- ./pquant bench T.pqe --engine cuda --batch $batch --precision $precision \
+                    --ranges T.ranges.json --runs 1
+                limit 90 ncu.tune.$batch.$precision.txt "$@"
+                limit 90 ncu.$batch.$precision.csv ncu --clock-control none \
+                    --set $([ $batch = 1 ] && echo roofline -c 90 || echo full -c 12) \
+                    -k regex:conv_mma --csv --page details "$@"
+            done
         done ;;
     *) echo "no stage '$1'" ;;
     esac
