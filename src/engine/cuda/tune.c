@@ -240,11 +240,15 @@ static pq_status choose(pq_ctx *ctx, cu_session *s, size_t i, const cu_tuned *tu
 /* What launches of each variant may take, and how many blocks fit when they are persistent. */
 static pq_status prepare(pq_ctx *ctx, cu_session *s)
 {
+    bool used[PQ_CU_KINDS] = {false};
     pq_status st = PQ_OK;
+    for (size_t i = 0; i < s->n_nodes; i++)
+        if (s->node[i].kind >= 0) used[s->node[i].kind] = true;
     for (int kind = 0; kind < PQ_CU_KINDS; kind++) {
         int n;
         const pq_cu_variant *v = cu_variants(kind, &n);
         PQ_ASSERT(ctx, n <= CU_MOST_VARIANTS);
+        if (!used[kind]) continue;
         for (int i = 0; i < n; i++) {
             const int smem = persistent_smem(kind, &v[i]);
             const bool persistent = v[i].wk <= 1 && (size_t)smem <= s->device.smem;
