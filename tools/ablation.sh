@@ -35,7 +35,7 @@ measure() { # CASE MODEL SCHEME CALIBRATE-ON EVALUATE-ON STEP
     t1=$(date +%s.%N)
     "$pq" eval "$shared/models/$2" --precision int8 --scheme "$3" --ranges "$out.json" -q \
         --data "$shared/coco128/images/$5" --ann "$shared/coco128/annotations/instances_$5.json" |
-        awk -v s="$(echo "$t1 - $t0" | bc)" '$1 == "AP" {printf "%.4f (%.0f s)\n", $2, s}' >"$out.txt"
+        awk -v s="$(echo "$t1 - $t0" | bc)" '$1 == "AP" {printf "%.4f (%.0f)\n", $2, s}' >"$out.txt"
 }
 
 row() { # CASE MODEL SCHEME CALIBRATE-ON EVALUATE-ON

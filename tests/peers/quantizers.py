@@ -10,9 +10,11 @@ channel, min-max), NNCF's quantize (its defaults). Every file is then timed on i
 a runtime taking turns in one process.
 """
 import argparse
+import contextlib
 import pathlib
 import statistics
 import subprocess
+import sys
 import time
 
 import cv2
@@ -51,8 +53,9 @@ def nncf_own(source, target, folder, size):
     import openvino
     model = openvino.Core().read_model(source)
     data = nncf.Dataset(list(pictures(folder, size)))
-    openvino.save_model(nncf.quantize(model, data, subset_size=IMAGES), target,
-                        compress_to_fp16=False)
+    with contextlib.redirect_stdout(sys.stderr):  # its progress is not part of the table
+        quantized = nncf.quantize(model, data, subset_size=IMAGES)
+    openvino.save_model(quantized, target, compress_to_fp16=False)
 
 
 def on_onnxruntime(path, threads, image):

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# docs/quantization.md: what each correction gives.
+# docs/quantization.md: what each correction gives, with the seconds that calibrating took.
 . tools/tables/common
 need "$Y"
-need tools/ablation.sh
-tools/ablation.sh "$PQ_SHARED" "$work/ablation"
+PQUANT=$pq tools/ablation.sh "$PQ_SHARED" "$work/ablation"
+made 'tools/ablation.sh'
