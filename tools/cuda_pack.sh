@@ -19,14 +19,16 @@ mkdir -p "$to" "$to-data" "$work/lib" "$work/shared/golden" "$data/images"
 for arch in 75 80; do
     cmake -S . -B build/ptx$arch -G Ninja -DCMAKE_BUILD_TYPE=Release \
         -DPQ_CUDA_ARCHS=$arch-virtual >"$work/configure.log"
-    cmake --build build/ptx$arch --target test_cuda_graphs test_cuda_nets
-    for test in graphs nets; do
+    cmake --build build/ptx$arch --target test_cuda_graphs test_cuda_nets test_cuda_detect
+    for test in graphs nets detect; do
         cp build/ptx$arch/tests/engine/cuda/test_cuda_$test "$work/test_cuda_${test}_ptx$arch"
     done
 done
-cmake --build --preset release --target pquant_cli pquant_cuda test_cuda_graphs test_cuda_nets pq_peer_model
+cmake --build --preset release --target pquant_cli pquant_cuda \
+    test_cuda_graphs test_cuda_nets test_cuda_detect pq_peer_model
 cp $release/pquant $release/libpquant_cuda.so $release/tests/peers/pq_peer_model \
-    $release/tests/engine/cuda/test_cuda_graphs $release/tests/engine/cuda/test_cuda_nets "$work"
+    $release/tests/engine/cuda/test_cuda_graphs $release/tests/engine/cuda/test_cuda_nets \
+    $release/tests/engine/cuda/test_cuda_detect "$work"
 ldd $release/pquant "$work"/test_cuda_graphs | awk '/=> \//{print $3}' | sort -u |
     grep -vE '/(libc|libm|libpthread|libdl|libstdc\+\+|libgcc_s|ld-linux)[.-]' |
     while read -r library; do cp -L "$library" "$work/lib/"; done

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Tests and measures the cuda engine on a machine with a GPU, from what cuda_pack.sh packed beside
 # this file. run.sh [STAGE...]; every log goes to $OUT (default: out). Stages, in this order when none
-# is named: tests ptx memcheck racecheck synccheck models torch bench bench32 ap sweep ncu.
+# is named: tests ptx memcheck racecheck synccheck models torch bench bench32 pictures ap sweep ncu.
 # Peers and engines are timed under one lock, on an otherwise idle GPU, clocks as they are.
 here=$(cd "$(dirname "$0")" && pwd)
 OUT=${OUT:-$PWD/out}
@@ -27,8 +27,8 @@ bench() {
 }
 
 sanitize() {
-    for test in graphs nets; do
-        PQ_CUDA_UNTUNED=1 PQ_CUDA_GRAPHS=4 PQ_CUDA_LAYERS=1 PQ_CUDA_SIDE=9 \
+    for test in graphs nets detect; do
+        PQ_CUDA_UNTUNED=1 PQ_CUDA_GRAPHS=4 PQ_CUDA_LAYERS=1 PQ_CUDA_SIDE=9 PQ_CUDA_PICTURES=20 \
             limit 150 "$1.$test.txt" compute-sanitizer --tool "$1" "./test_cuda_$test"
         grep -E 'SUMMARY' "$OUT/$1.$test.txt"
     done
@@ -37,13 +37,13 @@ sanitize() {
 stage() {
     case $1 in
     tests)
-        for test in graphs nets; do
+        for test in graphs nets detect; do
             limit 150 "tests.$test.txt" "./test_cuda_$test"
-            grep -E 'differ|fp16|FAILED|PASSED' "$OUT/tests.$test.txt"
+            grep -E 'differ|fp16|equal|FAILED|PASSED' "$OUT/tests.$test.txt"
         done ;;
     ptx)
         for arch in 75 80; do
-            for test in graphs nets; do
+            for test in graphs nets detect; do
                 PQ_CUDA_UNTUNED=1 PQ_CUDA_GRAPHS=12 PQ_CUDA_LAYERS=2 \
                     limit 150 "ptx$arch.$test.txt" "./test_cuda_${test}_ptx$arch"
                 grep -E 'differ|FAILED|PASSED' "$OUT/ptx$arch.$test.txt"
@@ -76,6 +76,15 @@ stage() {
         done ;;
     bench32)
         for name in T S M; do bench $name $name.pqe 32 fp16,int8 50; done ;;
+    pictures) # of the trained S: pictures to boxes, and the network alone
+        for batch in 1 32; do
+            for what in --e2e ''; do
+                limit 90 "pictures.$batch$what.txt" ./pquant bench trained.pth --engine cuda \
+                    --batch $batch --precision fp16,int8 --ranges trained.ranges.json \
+                    --data images --runs 100 $what
+                grep -vE '^$' "$OUT/pictures.$batch$what.txt"
+            done
+        done ;;
     ap) # all-INT8 by plain maxima: far below, but the same as the cpu engine's
         for precision in fp32 fp16 int8; do
             limit 60 "ap.$precision.txt" ./pquant eval nano.onnx --engine cuda \
@@ -84,7 +93,7 @@ stage() {
             echo "  YOLOX-nano $precision AP $(awk '$1 == "AP" {print $2}' "$OUT/ap.$precision.txt")"
         done ;;
     sweep)
-        for jobs in ${PQ_JOBS:-4 8}; do
+        for jobs in ${PQ_JOBS:-1 4}; do
             rm -rf "$work/sweep"
             began=$(date +%s)
             limit 300 sweep.$jobs.txt ./pquant sweep trained.pth --engine cuda --jobs "$jobs" \
@@ -117,8 +126,8 @@ stage() {
     export PQUANT_CUDA="$work/libpquant_cuda.so" PQUANT_CUDA_TUNED="$OUT/tuned.txt"
     nvidia-smi --query-gpu=name,driver_version,clocks.sm --format=csv,noheader
     if ./pquant engines | tee "$OUT/engines.txt" | grep '^cuda .*not here'; then exit 1; fi
-    [ $# -gt 0 ] || set -- tests ptx memcheck racecheck synccheck models torch bench bench32 ap \
-        sweep ncu
+    [ $# -gt 0 ] || set -- tests ptx memcheck racecheck synccheck models torch bench bench32 pictures \
+        ap sweep ncu
     for name in "$@"; do
         echo "== $(($(date +%s) - start)) s: $name"
         stage "$name"

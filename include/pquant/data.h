@@ -8,7 +8,7 @@
 #ifndef PQUANT_DATA_H
 #define PQUANT_DATA_H
 
-#include <pquant/tensor.h>
+#include <pquant/engine.h>
 
 #ifdef __cplusplus
 extern "C" {
@@ -78,6 +78,12 @@ PQ_API PQ_MUST_USE pq_status pq_preprocess(pq_ctx *ctx, float *dst, pq_geometry 
 /** The same before mean and scale, as uint8 CHW. */
 PQ_API PQ_MUST_USE pq_status pq_preprocess_u8(pq_ctx *ctx, uint8_t *dst, pq_geometry *geo,
                                               const pq_image *img, const pq_prep *prep);
+
+/** What engines that prepare pictures themselves are told of one, with the bytes of pq_preprocess
+ * as the result. Memory: pq_picture_clear; img is borrowed. Errors: as pq_preprocess. */
+PQ_API PQ_MUST_USE pq_status pq_prep_picture(pq_ctx *ctx, pq_picture *out, pq_geometry *geo,
+                                             const pq_image *img, const pq_prep *prep);
+PQ_API void pq_picture_clear(pq_picture *p);
 
 /* ---- COCO annotations ---- */
 
@@ -161,6 +167,8 @@ typedef struct pq_batch {
     size_t n;                    /* images in this batch; 0 after the last one */
     const pq_tensor *input;      /* float32 [batch, channels, h, w]; images n .. batch-1 are zero */
     const pq_geometry *geometry; /* [n] */
+    const pq_image *image;       /* [n], of a loader without a prep; else NULL, as the two others
+                                    are there */
 } pq_batch;
 
 typedef struct pq_loader pq_loader;
@@ -169,6 +177,7 @@ typedef struct pq_loader pq_loader;
  * Start decoding ahead on n_threads threads (0: pq_ctx_threads), at most about 2 batches plus one
  * image a thread in flight. The data set must outlive the loader. Memory: *out is yours
  * (pq_loader_close). Errors: INVALID, NOMEM.
+ * @param prep NULL: pictures are decoded and left as they are.
  */
 PQ_API PQ_MUST_USE pq_status pq_loader_open(pq_ctx *ctx, pq_loader **out, const pq_dataset *data,
                                             const pq_prep *prep, size_t batch, int n_threads);

@@ -155,6 +155,35 @@ PQ_API PQ_MUST_USE pq_status pq_head_decode(pq_ctx *ctx, pq_detections *list, co
                                             const pq_tensor *output, size_t n_outputs, size_t n,
                                             const pq_geometry *geometry, const int64_t *image_id);
 
+/**
+ * A session with what stands around it: from pictures, or from prepared inputs, to boxes as
+ * pq_head_decode gives them. Where the engine prepares pictures and suppresses boxes itself, and
+ * the head is one that it knows (DAMO, YOLOX), all of it runs there, with the same result.
+ */
+typedef struct pq_detector pq_detector;
+
+/** Session, prep and head outlive it; the session has one input. Memory: *out is yours
+ *  (pq_detector_free), NULL on error. Errors: NOMEM, those of the engine's memory. */
+PQ_API PQ_MUST_USE pq_status pq_detector_new(pq_ctx *ctx, pq_detector **out, pq_session *s,
+                                             const pq_prep *prep, const pq_head *head);
+PQ_API void pq_detector_free(pq_detector *d);
+/** Is it the engine that prepares pictures? Then they are best not prepared before. */
+PQ_API bool pq_detector_prepares(const pq_detector *d);
+/** Boxes of n pictures, at most a batch, appended to list. Errors: those of pq_preprocess, pq_run
+ *  and pq_head_decode. */
+PQ_API PQ_MUST_USE pq_status pq_detector_images(pq_ctx *ctx, pq_detector *d, pq_detections *list,
+                                                const pq_image *image, size_t n,
+                                                const int64_t *image_id);
+/** Boxes of the first n images of an input that was prepared. */
+PQ_API PQ_MUST_USE pq_status pq_detector_input(pq_ctx *ctx, pq_detector *d, pq_detections *list,
+                                               const pq_tensor *input, const pq_geometry *geometry,
+                                               size_t n, const int64_t *image_id);
+/** Boxes of n pictures as pq_prep_picture describes them, where pq_detector_prepares. */
+PQ_API PQ_MUST_USE pq_status pq_detector_pictures(pq_ctx *ctx, pq_detector *d, pq_detections *list,
+                                                  const pq_picture *picture,
+                                                  const pq_geometry *geometry, size_t n,
+                                                  const int64_t *image_id);
+
 /** The 80 classes of COCO in the order of detectors trained on it; NULL or -1 beyond. */
 PQ_API const char *pq_coco80_name(int cls);
 PQ_API int64_t pq_coco80_id(int cls);

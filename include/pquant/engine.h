@@ -14,7 +14,7 @@
 extern "C" {
 #endif
 
-#define PQ_ENGINE_ABI 2u
+#define PQ_ENGINE_ABI 3u
 
 typedef struct pq_engine pq_engine;
 typedef struct pq_session pq_session;
@@ -65,6 +65,58 @@ typedef struct pq_layer {
     double ms;    /* of the last timed run */
 } pq_layer;
 
+/* ---- pictures in, boxes out ---- */
+
+/** Which two pixels (or rows) of a picture make one of the resized: from and from + 1, both held
+ * within the picture, with weights in 2048ths. */
+typedef struct pq_tap {
+    int32_t from;
+    int16_t weight[2];
+} pq_tap;
+
+/** An 8-bit picture, and where in a network's input its resized copy lies. Borrowed. data.h makes
+ * one of a prep (pq_prep_picture). */
+typedef struct pq_picture {
+    const uint8_t *data;         /* channel c of pixel (x, y) at x * pixel + y * row + c * plane */
+    int w, h, channels;          /* 3: red, green, blue, unless it says otherwise; 1: grey */
+    size_t pixel, row, plane;    /* bytes */
+    int left, top, fit_w, fit_h; /* of the copy; around it is padding */
+    pq_tap *across, *down;       /* [fit_w], [fit_h]; NULL: the copy is the picture itself */
+    bool reversed;               /* the input's channel c is the picture's 2 - c */
+} pq_picture;
+
+/** The first n images of a batch: value = (pixel - mean[c]) * scale[c], c counted in the input's
+ *  order; of three channels an input of one makes 0.299 R + 0.587 G + 0.114 B. */
+typedef struct pq_pictures {
+    const pq_picture *at;
+    size_t n;
+    uint8_t pad;
+    float mean[3], scale[3];
+} pq_pictures;
+
+/** Corners, in pixels of the input. */
+typedef struct pq_box {
+    double x1, y1, x2, y2;
+} pq_box;
+
+/** What outputs hold, and which of the boxes in them stay. A: anchors, C: classes. */
+typedef struct pq_suppression {
+    bool yolox; /* [n, A, 5 + C] in output scores_at (detect.h: PQ_HEAD_YOLOX); false: scores
+                   [n, A, C] and corners [n, A, 4] in outputs scores_at and boxes_at */
+    int scores_at, boxes_at;
+    int64_t anchors;
+    int n_classes;
+    float conf; /* candidates have score > conf */
+    double iou; /* more of it with a better one of the class drops a box */
+    int max_det;
+} pq_suppression;
+
+typedef struct pq_found {
+    pq_box box;
+    float score;
+    int32_t cls;
+} pq_found;
+
 struct pq_engine {
     uint32_t abi; /* PQ_ENGINE_ABI; first field for ever, checked before any other is read */
     const char *name;
@@ -101,6 +153,11 @@ struct pq_engine {
     /* Optional: memory from which copies to the device are fast, for inputs and outputs; other
      * memory does as well. *out is the caller's (pq_buf_unref). Errors: NOMEM, ENGINE. */
     pq_status (*memory)(pq_ctx *ctx, pq_buf **out, size_t bytes);
+    /* Optional: pictures in, boxes out, prepared and suppressed on the device with the results that
+     * the host's data and detect stages have, bit for bit. Arguments as pq_run_pictures has them.
+     */
+    pq_status (*pictures)(pq_ctx *ctx, pq_session *s, const pq_pictures *in,
+                          const pq_suppression *how, pq_found *out, uint32_t *n_out);
 };
 
 /** First member of every engine's session. */
@@ -132,6 +189,17 @@ PQ_API PQ_MUST_USE pq_status pq_compile(pq_ctx *ctx, pq_session **out, const pq_
  */
 PQ_API PQ_MUST_USE pq_status pq_run(pq_ctx *ctx, pq_session *s, const pq_tensor *in, size_t n_in,
                                     pq_tensor *out, size_t n_out);
+/**
+ * Run once from pictures to boxes, for engines that have `pictures`. The session has one input, of
+ * at least in->n images.
+ * @param out [in->n][how->max_det], n_out [in->n] of them found; best score first, equal scores in
+ *  order of anchor, then class. Yours.
+ * Errors: INVALID (pictures or outputs do not fit the session), UNSUPPORTED (not by this engine),
+ * NOMEM, ENGINE.
+ */
+PQ_API PQ_MUST_USE pq_status pq_run_pictures(pq_ctx *ctx, pq_session *s, const pq_pictures *in,
+                                             const pq_suppression *how, pq_found *out,
+                                             uint32_t *n_out);
 PQ_API void pq_session_free(pq_session *s);
 /** A float32 tensor in memory that suits the engine; its numbers are anything. Memory: release with
  *  pq_tensor_clear. Errors: NOMEM, INVALID (bad shape), those of the engine's memory. */

@@ -43,7 +43,10 @@ pq_bench_times pq_bench_summary(double *v, size_t n)
 /* What a row needs besides its session. */
 typedef struct lane {
     pq_tensor *out;
-    pq_tensor input; /* end to end: filled anew in every run */
+    pq_detector *detector; /* end to end */
+    pq_image *picture;     /* [batch], decoded anew in every run */
+    size_t n_pictures;
+    int64_t *id; /* [batch]: none */
     pq_detections found;
     double *ms, *conv_ms, *device_ms; /* per run; NULL: not measured */
 } lane;
@@ -52,7 +55,11 @@ static void free_lanes(lane *l, const pq_bench_row *row, size_t n)
 {
     for (size_t i = 0; l && i < n; i++) {
         pq_session_outputs_free(l[i].out, row[i].session);
-        pq_tensor_clear(&l[i].input);
+        pq_detector_free(l[i].detector);
+        for (size_t k = 0; l[i].picture && k < l[i].n_pictures; k++)
+            pq_image_clear(&l[i].picture[k]);
+        pq_free(l[i].picture);
+        pq_free(l[i].id);
         pq_detections_clear(&l[i].found);
         pq_free(l[i].ms);
         pq_free(l[i].conv_ms);
@@ -62,33 +69,23 @@ static void free_lanes(lane *l, const pq_bench_row *row, size_t n)
 }
 
 /* Image bytes to boxes: every image of the batch is decoded and prepared from the same bytes. */
-static pq_status from_image(pq_ctx *ctx, pq_session *s, lane *l, const pq_bench_image *image)
+static pq_status from_image(pq_ctx *ctx, lane *l, const pq_bench_image *image)
 {
-    const int64_t batch = s->input_shape[0].dim[0];
-    const size_t plane = 3 * (size_t)image->prep->h * (size_t)image->prep->w;
-    float *to = pq_tensor_data(&l->input);
-    const int64_t id = 0;
-    pq_image pixels = {0};
-    pq_geometry geo = {0};
     pq_status st = PQ_OK;
-    for (int64_t i = 0; i < batch; i++) {
-        PQ_TRY(pq_image_decode(ctx, &pixels, image->bytes, image->n_bytes, image->name));
-        PQ_TRY(pq_preprocess(ctx, to + (size_t)i * plane, &geo, &pixels, image->prep));
-        pq_image_clear(&pixels);
+    for (size_t i = 0; i < l->n_pictures; i++) {
+        pq_image_clear(&l->picture[i]);
+        PQ_TRY(pq_image_decode(ctx, &l->picture[i], image->bytes, image->n_bytes, image->name));
     }
-    PQ_TRY(pq_run(ctx, s, &l->input, 1, l->out, s->n_outputs));
     l->found.n = 0;
-    for (int64_t i = 0; i < batch; i++)
-        PQ_TRY(pq_head_decode(ctx, &l->found, image->head, l->out, s->n_outputs, 1, &geo, &id));
+    st = pq_detector_images(ctx, l->detector, &l->found, l->picture, l->n_pictures, l->id);
 out:
-    pq_image_clear(&pixels);
     return st;
 }
 
 static pq_status run_once(pq_ctx *ctx, double *ms, pq_session *s, lane *l, const pq_bench_opts *o)
 {
     const double begin = now_ms();
-    const pq_status st = o->image ? from_image(ctx, s, l, o->image)
+    const pq_status st = o->image ? from_image(ctx, l, o->image)
                                   : pq_run(ctx, s, o->input, o->n_inputs, l->out, s->n_outputs);
     *ms = now_ms() - begin;
     return st;
@@ -124,21 +121,26 @@ static pq_status prepare(pq_ctx *ctx, lane *l, const pq_bench_row *row, const pq
 {
     pq_session *s = row->session;
     pq_status st;
-    PQ_TRY(pq_session_outputs(ctx, &l->out, s));
     PQ_TRY(pq_alloc(ctx, &l->ms, (size_t)runs, sizeof *l->ms));
     if (s->engine->device_ms)
         PQ_TRY(pq_alloc(ctx, &l->device_ms, (size_t)runs, sizeof *l->device_ms));
     if (o->convolutions && !o->image && s->engine->weighted_only)
         PQ_TRY(pq_alloc(ctx, &l->conv_ms, (size_t)runs, sizeof *l->conv_ms));
-    if (!o->image) goto out;
+    if (!o->image) {
+        st = pq_session_outputs(ctx, &l->out, s);
+        goto out;
+    }
     const pq_shape *in = &s->input_shape[0];
     const pq_shape want = PQ_SHAPE(in->dim[0], 3, o->image->prep->h, o->image->prep->w);
     if (s->n_inputs != 1 || !pq_shape_equal(in, &want))
         st =
             pq_fail(ctx, PQ_E_INVALID, "end to end: %zu inputs and %zu outputs, expected one image",
                     s->n_inputs, s->n_outputs);
-    else
-        st = pq_tensor_new(ctx, &l->input, PQ_F32, in);
+    if (st != PQ_OK) goto out;
+    l->n_pictures = (size_t)in->dim[0];
+    PQ_TRY(pq_alloc(ctx, &l->picture, l->n_pictures, sizeof *l->picture));
+    PQ_TRY(pq_alloc(ctx, &l->id, l->n_pictures, sizeof *l->id));
+    st = pq_detector_new(ctx, &l->detector, s, o->image->prep, o->image->head);
 out:
     return st;
 }

@@ -22,7 +22,7 @@ typedef struct work {
     cli_model m;
     pq_coco *coco; /* of --ann */
     pq_session *session;
-    pq_tensor input, *output;
+    pq_detector *detector;
     char **path; /* pictures */
     size_t n_paths, room;
     const char **name; /* per class, or category of --ann */
@@ -36,8 +36,7 @@ static void clear(work *w)
     for (size_t i = 0; i < w->n_paths; i++) pq_free(w->path[i]);
     pq_free(w->path);
     pq_free(w->name);
-    pq_session_outputs_free(w->output, w->session);
-    pq_tensor_clear(&w->input);
+    pq_detector_free(w->detector);
     pq_session_free(w->session);
     pq_detections_clear(&w->all);
     cJSON_Delete(w->json);
@@ -112,15 +111,6 @@ static int64_t image_id(const work *w, const char *path)
 }
 
 /* ---- one picture ---- */
-
-static pq_status find(pq_ctx *ctx, work *w, pq_detections *found, const pq_image *img, int64_t id)
-{
-    pq_geometry geo;
-    pq_status st = pq_preprocess(ctx, pq_tensor_data(&w->input), &geo, img, &w->m.prep);
-    if (st == PQ_OK) st = pq_run(ctx, w->session, &w->input, 1, w->output, w->session->n_outputs);
-    if (st != PQ_OK) return st;
-    return pq_head_decode(ctx, found, &w->m.head, w->output, w->session->n_outputs, 1, &geo, &id);
-}
 
 static bool same_file(const char *a, const char *b)
 {
@@ -198,7 +188,7 @@ static pq_status one_picture(pq_ctx *ctx, work *w, const char *path)
         goto out;
     }
     PQ_TRY(pq_image_load(ctx, &img, path));
-    PQ_TRY(find(ctx, w, &found, &img, id));
+    PQ_TRY(pq_detector_images(ctx, w->detector, &found, &img, 1, &id));
     if (w->o->out) PQ_TRY(draw(ctx, w, &img, &found, path));
     if (w->o->c.json)
         PQ_TRY(add_found(w, &found, path) ? PQ_OK : pq_json_check(ctx, NULL));
@@ -227,8 +217,7 @@ static pq_status compile(pq_ctx *ctx, work *w)
         PQ_TRY(cli_plan(ctx, &plan, o->precision ? o->precision : "fp32", &w->m, &o->c, engine,
                         &calibration, NULL));
     PQ_TRY(pq_compile(ctx, &w->session, engine, w->m.graph, plan ? plan : w->m.plan, &opts));
-    PQ_TRY(pq_session_outputs(ctx, &w->output, w->session));
-    st = pq_tensor_new(ctx, &w->input, PQ_F32, &w->session->input_shape[0]);
+    st = pq_detector_new(ctx, &w->detector, w->session, &w->m.prep, &w->m.head);
 out:
     pq_plan_free(plan);
     cli_calibration_clear(&calibration);

@@ -13,12 +13,14 @@
 typedef struct slot {
     pq_tensor input;       /* [batch, channels, h, w] */
     pq_geometry *geometry; /* [batch] */
+    pq_image *image;       /* [batch], where nothing is made of them; else NULL */
     size_t done;           /* images of the batch now in it that are decoded */
 } slot;
 
 struct pq_loader {
     const pq_dataset *data;
-    pq_prep prep;
+    bool prepares;
+    pq_prep prep; /* if it does */
     size_t batch, ring;
     slot *slot; /* [ring] */
 
@@ -43,10 +45,14 @@ static pq_status decode(pq_ctx *ctx, pq_loader *l, size_t item)
 {
     pq_image img = {0};
     slot *s = &l->slot[item / l->batch % l->ring];
-    const size_t at = item % l->batch,
-                 n = (size_t)pq_prep_channels(&l->prep) * (size_t)l->prep.h * (size_t)l->prep.w;
+    const size_t at = item % l->batch;
+    if (!l->prepares) {
+        pq_image_clear(&s->image[at]);
+        return pq_image_load(ctx, &s->image[at], l->data->sample[item].path);
+    }
     pq_status st = pq_image_load(ctx, &img, l->data->sample[item].path);
     if (st != PQ_OK) return st;
+    const size_t n = (size_t)pq_prep_channels(&l->prep) * (size_t)l->prep.h * (size_t)l->prep.w;
     st = pq_preprocess(ctx, (float *)pq_tensor_data(&s->input) + at * n, &s->geometry[at], &img,
                        &l->prep);
     pq_image_clear(&img);
@@ -96,6 +102,10 @@ static pq_status make_ring(pq_ctx *ctx, pq_loader *l)
         PQ_SHAPE((int64_t)l->batch, pq_prep_channels(&l->prep), l->prep.h, l->prep.w);
     PQ_TRY(pq_alloc(ctx, &l->slot, l->ring, sizeof *l->slot));
     for (size_t i = 0; i < l->ring; i++) {
+        if (!l->prepares) {
+            PQ_TRY(pq_alloc(ctx, &l->slot[i].image, l->batch, sizeof *l->slot->image));
+            continue;
+        }
         PQ_TRY(pq_tensor_new(ctx, &l->slot[i].input, PQ_F32, &shape));
         PQ_TRY(pq_alloc(ctx, &l->slot[i].geometry, l->batch, sizeof *l->slot->geometry));
     }
@@ -109,9 +119,9 @@ pq_status pq_loader_open(pq_ctx *ctx, pq_loader **out, const pq_dataset *data, c
     pq_status st;
     pq_loader *l = NULL;
     *out = NULL;
-    if (!batch || batch > INT32_MAX || prep->h < 1 || prep->w < 1)
+    if (!batch || batch > INT32_MAX || (prep && (prep->h < 1 || prep->w < 1)))
         return pq_fail(ctx, PQ_E_INVALID, "loader of batch %zu, input %d x %d, expected 1 or more",
-                       batch, prep->w, prep->h);
+                       batch, prep ? prep->w : 1, prep ? prep->h : 1);
     if (n_threads <= 0) n_threads = pq_ctx_threads(ctx);
     if ((size_t)n_threads > data->n) n_threads = data->n ? (int)data->n : 1;
     PQ_TRY(pq_alloc(ctx, &l, 1, sizeof *l));
@@ -119,7 +129,8 @@ pq_status pq_loader_open(pq_ctx *ctx, pq_loader **out, const pq_dataset *data, c
     pthread_cond_init(&l->room, NULL);
     pthread_cond_init(&l->ready, NULL);
     l->data = data;
-    l->prep = *prep;
+    l->prepares = prep != NULL;
+    if (prep) l->prep = *prep;
     l->batch = batch;
     l->ring = 2 + ((size_t)n_threads - 1) / batch;
     if (pq_ctx_new(&l->error) != PQ_OK) {
@@ -169,12 +180,13 @@ pq_status pq_loader_next(pq_ctx *ctx, pq_batch *out, pq_loader *l)
     if (st == PQ_OK) {
         l->delivered++;
         out->n = n;
-        out->input = &s->input;
+        out->input = l->prepares ? &s->input : NULL;
         out->geometry = s->geometry;
+        out->image = s->image;
     }
     pthread_mutex_unlock(&l->lock);
     if (st != PQ_OK) return pq_merge_error(ctx, l->error, st);
-    if (n < l->batch) { /* this slot held an earlier batch */
+    if (l->prepares && n < l->batch) { /* this slot held an earlier batch */
         const size_t one =
             (size_t)l->prep.h * (size_t)l->prep.w * (size_t)pq_prep_channels(&l->prep);
         memset((float *)pq_tensor_data(&s->input) + n * one, 0,
@@ -194,6 +206,9 @@ void pq_loader_close(pq_loader *l)
     for (size_t i = 0; l->slot && i < l->ring; i++) {
         pq_tensor_clear(&l->slot[i].input);
         pq_free(l->slot[i].geometry);
+        for (size_t k = 0; l->slot[i].image && k < l->batch; k++)
+            pq_image_clear(&l->slot[i].image[k]);
+        pq_free(l->slot[i].image);
     }
     pq_free(l->slot);
     pq_free(l->thread);

@@ -1,13 +1,13 @@
 /* Pictures into network inputs: resize or letterbox, channel order, planes. */
-#include <pquant/data.h>
+#include "data/resize.h"
 
 #include <string.h>
 
 #include "base/mem.h"
 
-/* The resized part lies at the top left of the input, or in its middle. */
-static pq_status fit(pq_ctx *ctx, pq_image *scaled, pq_geometry *geo, const pq_image *img,
-                     const pq_prep *prep)
+/* Where the resized part lies, and the way back: w, h, at (geo->dx, geo->dy). */
+static pq_status place(pq_ctx *ctx, int *fit_w, int *fit_h, pq_geometry *geo, const pq_image *img,
+                       const pq_prep *prep)
 {
     int w = prep->w, h = prep->h;
     const int channels = pq_prep_channels(prep);
@@ -29,7 +29,43 @@ static pq_status fit(pq_ctx *ctx, pq_image *scaled, pq_geometry *geo, const pq_i
         geo->dx = (prep->w - w) / 2;
         geo->dy = (prep->h - h) / 2;
     }
-    return pq_image_resize(ctx, scaled, img, w, h);
+    *fit_w = w;
+    *fit_h = h;
+    return PQ_OK;
+}
+
+pq_status pq_prep_picture(pq_ctx *ctx, pq_picture *out, pq_geometry *geo, const pq_image *img,
+                          const pq_prep *prep)
+{
+    int w = 0, h = 0;
+    pq_tap *taps;
+    *out = (pq_picture){0};
+    pq_status st = place(ctx, &w, &h, geo, img, prep);
+    if (st == PQ_OK) st = pq_alloc(ctx, &taps, (size_t)w + (size_t)h, sizeof *taps);
+    if (st != PQ_OK) return st;
+    pq_resize_taps(taps, img->w, w, false);
+    pq_resize_taps(taps + w, img->h, h, true);
+    *out = (pq_picture){.data = img->data,
+                        .w = img->w,
+                        .h = img->h,
+                        .channels = 3,
+                        .pixel = 3,
+                        .row = 3 * (size_t)img->w,
+                        .plane = 1,
+                        .left = (int)geo->dx,
+                        .top = (int)geo->dy,
+                        .fit_w = w,
+                        .fit_h = h,
+                        .across = taps,
+                        .down = taps + w,
+                        .reversed = prep->bgr};
+    return PQ_OK;
+}
+
+void pq_picture_clear(pq_picture *p)
+{
+    pq_free(p->across); /* and down, behind it */
+    *p = (pq_picture){0};
 }
 
 /* OpenCV's RGB to grey on 8 bits: fixed point with 14 bits. */
@@ -43,7 +79,9 @@ pq_status pq_preprocess_u8(pq_ctx *ctx, uint8_t *dst, pq_geometry *geo, const pq
 {
     pq_image s = {0};
     pq_geometry g;
-    pq_status st = fit(ctx, &s, &g, img, prep);
+    int fit_w = 0, fit_h = 0;
+    pq_status st = place(ctx, &fit_w, &fit_h, &g, img, prep);
+    if (st == PQ_OK) st = pq_image_resize(ctx, &s, img, fit_w, fit_h);
     if (st != PQ_OK) return st;
     if (geo) *geo = g;
     const size_t w = (size_t)prep->w, h = (size_t)prep->h, sw = (size_t)s.w;

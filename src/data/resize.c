@@ -12,58 +12,34 @@
  * Only S >> 4 is ever used, at most 255 * 2048 / 16 = 32640: a row of sums fits int16.
  * Source: OpenCV, modules/imgproc/src/resize.cpp.
  */
-#include <pquant/data.h>
+#include "data/resize.h"
 
 #include <math.h>
 
 #include "base/mem.h"
 
-typedef struct taps {
-    int32_t *s; /* position of the first of the two pixels */
-    int16_t *a; /* [2 m] coefficients */
-} taps;
-
-static void position(int *s, float *f, int d, double scale)
+void pq_resize_taps(pq_tap *t, int n, int m, bool down)
 {
-    float p = (float)((d + 0.5) * scale - 0.5);
-    float base = floorf(p);
-    *s = (int)base;
-    *f = p - base;
-}
-
-static void coefficients(int16_t a[2], float f)
-{
-    a[0] = (int16_t)lrintf((1.0f - f) * 2048.0f);
-    a[1] = (int16_t)lrintf(f * 2048.0f);
-}
-
-static pq_status horizontal_taps(pq_ctx *ctx, taps *t, int n, int m)
-{
-    pq_status st;
-    PQ_TRY(pq_alloc(ctx, &t->s, (size_t)m, sizeof *t->s));
-    PQ_TRY(pq_alloc(ctx, &t->a, 2 * (size_t)m, sizeof *t->a));
     const double scale = (double)n / m;
     for (int d = 0; d < m; d++) {
-        int s;
-        float f;
-        position(&s, &f, d, scale);
-        if (s < 0 || s >= n - 1) {
+        const float p = (float)((d + 0.5) * scale - 0.5), base = floorf(p);
+        float f = p - base;
+        t[d].from = (int32_t)base;
+        if (!down && (t[d].from < 0 || t[d].from >= n - 1)) {
             f = 0;
-            s = s < 0 ? 0 : n - 1;
+            t[d].from = t[d].from < 0 ? 0 : n - 1;
         }
-        t->s[d] = s;
-        coefficients(t->a + 2 * (size_t)d, f);
+        t[d].weight[0] = (int16_t)lrintf((1.0f - f) * 2048.0f);
+        t[d].weight[1] = (int16_t)lrintf(f * 2048.0f);
     }
-out:
-    return st;
 }
 
 /* dst: m pixels of S >> 4; src: one row of n pixels. */
-static void horizontal(int16_t *restrict dst, const uint8_t *restrict src, const taps *t, int n,
+static void horizontal(int16_t *restrict dst, const uint8_t *restrict src, const pq_tap *t, int n,
                        int m)
 {
     for (int d = 0; d < m; d++) {
-        const int s = t->s[d], a0 = t->a[2 * d], a1 = t->a[2 * d + 1];
+        const int s = t[d].from, a0 = t[d].weight[0], a1 = t[d].weight[1];
         const uint8_t *p = src + 3 * (ptrdiff_t)s, *q = s + 1 < n ? p + 3 : p; /* a1 is 0 there */
         dst[3 * d] = (int16_t)((a0 * p[0] + a1 * q[0]) >> 4);
         dst[3 * d + 1] = (int16_t)((a0 * p[1] + a1 * q[1]) >> 4);
@@ -82,24 +58,22 @@ static int clamp_row(int y, int h) { return y < 0 ? 0 : y > h - 1 ? h - 1 : y; }
 
 pq_status pq_image_resize(pq_ctx *ctx, pq_image *out, const pq_image *src, int w, int h)
 {
-    taps t = {0};
+    pq_tap *across = NULL, *down = NULL;
     int16_t *rows = NULL;
     const size_t row = 3 * (size_t)(w > 0 ? w : 0);
     pq_status st = pq_image_new(ctx, out, w, h);
     if (st != PQ_OK) return st;
-    PQ_TRY(horizontal_taps(ctx, &t, src->w, w));
+    PQ_TRY(pq_alloc(ctx, &across, (size_t)w, sizeof *across));
+    PQ_TRY(pq_alloc(ctx, &down, (size_t)h, sizeof *down));
     PQ_TRY(pq_alloc(ctx, &rows, 2 * row, sizeof *rows));
-    const double scale = (double)src->h / h;
+    pq_resize_taps(across, src->w, w, false);
+    pq_resize_taps(down, src->h, h, true);
     int16_t *buf[2] = {rows, rows + row};
     int have[2] = {-1, -1}; /* which source row each buffer holds */
     for (int y = 0; y < h; y++) {
-        int s;
-        float f;
-        int16_t b[2];
-        position(&s, &f, y, scale);
-        coefficients(b, f);
+        const int16_t *b = down[y].weight;
         for (int k = 0; k < 2; k++) {
-            const int want = clamp_row(s + k, src->h);
+            const int want = clamp_row(down[y].from + k, src->h);
             if (have[k] == want) continue;
             if (k == 0 && have[1] == want) { /* going down: the lower row becomes the upper one */
                 int16_t *swap = buf[0];
@@ -107,15 +81,16 @@ pq_status pq_image_resize(pq_ctx *ctx, pq_image *out, const pq_image *src, int w
                 buf[1] = swap;
                 have[1] = have[0];
             } else {
-                horizontal(buf[k], src->data + 3 * (size_t)want * (size_t)src->w, &t, src->w, w);
+                horizontal(buf[k], src->data + 3 * (size_t)want * (size_t)src->w, across, src->w,
+                           w);
             }
             have[k] = want;
         }
         vertical(out->data + (size_t)y * row, buf[0], buf[1], b[0], b[1], row);
     }
 out:
-    pq_free(t.s);
-    pq_free(t.a);
+    pq_free(across);
+    pq_free(down);
     pq_free(rows);
     if (st != PQ_OK) pq_image_clear(out);
     return st;

@@ -1,21 +1,9 @@
 /* Detector heads: from the outputs to boxes. */
 #include <pquant/detect.h>
 
-#include <math.h>
-#include <string.h>
-
 #include "base/mem.h"
 #include "detect/head.h"
-
-static const int yolox_stride[3] = {8, 16, 32};
-
-static int64_t yolox_cells(const pq_head *h)
-{
-    int64_t cells = 0;
-    for (int i = 0; i < 3; i++)
-        cells += (int64_t)(h->h / yolox_stride[i]) * (h->w / yolox_stride[i]);
-    return cells;
-}
+#include "engine/suppress.h"
 
 static pq_status room_for(pq_ctx *ctx, pq_pool *p, size_t more)
 {
@@ -44,8 +32,7 @@ size_t pq_pool_above(const float *score, float factor, float conf, int n)
 pq_status pq_pool_add(pq_ctx *ctx, pq_pool *p, const float *score, float factor, float conf,
                       int n_classes, size_t found, const pq_box *box)
 {
-    if (!isfinite(box->x1) || !isfinite(box->y1) || !isfinite(box->x2) || !isfinite(box->y2))
-        return PQ_OK;
+    if (!pq_box_is_finite(box)) return PQ_OK;
     pq_status st = room_for(ctx, p, found);
     if (st != PQ_OK) return st;
     for (int c = 0; c < n_classes; c++) {
@@ -72,30 +59,17 @@ static pq_status collect_damo(pq_ctx *ctx, pq_pool *p, const pq_head *h, const f
     return PQ_OK;
 }
 
-/* One cell (gx, gy) of a grid: o = x, y, log w, log h, objectness, classes. */
-static pq_status collect_cell(pq_ctx *ctx, pq_pool *p, const pq_head *h, const float *o, int gx,
-                              int gy, int stride)
-{
-    const float conf = (float)h->conf;
-    const size_t found = pq_pool_above(o + 5, o[4], conf, h->n_classes);
-    if (!found) return PQ_OK;
-    const double x = ((double)o[0] + gx) * stride, y = ((double)o[1] + gy) * stride;
-    const double w = (double)expf(o[2]) * stride, ht = (double)expf(o[3]) * stride;
-    const pq_box box = {x - w / 2, y - ht / 2, x + w / 2, y + ht / 2};
-    return pq_pool_add(ctx, p, o + 5, o[4], conf, h->n_classes, found, &box);
-}
-
-/* output [A, 5 + C], the grids of the strides one after the other, row by row */
+/* output [A, 5 + C]: x, y, log w, log h, objectness, classes */
 static pq_status collect_yolox(pq_ctx *ctx, pq_pool *p, const pq_head *h, const float *output)
 {
-    const float *o = output;
-    for (int i = 0; i < 3; i++) {
-        const int stride = yolox_stride[i];
-        for (int gy = 0; gy < h->h / stride; gy++)
-            for (int gx = 0; gx < h->w / stride; gx++, o += 5 + h->n_classes) {
-                pq_status st = collect_cell(ctx, p, h, o, gx, gy, stride);
-                if (st != PQ_OK) return st;
-            }
+    const float conf = (float)h->conf;
+    for (int64_t a = 0; a < h->anchors; a++) {
+        const float *o = output + a * (5 + h->n_classes);
+        const size_t found = pq_pool_above(o + 5, o[4], conf, h->n_classes);
+        if (!found) continue;
+        const pq_box box = pq_yolox_box(o, a, h->h, h->w);
+        pq_status st = pq_pool_add(ctx, p, o + 5, o[4], conf, h->n_classes, found, &box);
+        if (st != PQ_OK) return st;
     }
     return PQ_OK;
 }
@@ -145,9 +119,10 @@ static pq_status check(pq_ctx *ctx, const pq_head *h, const pq_tensor *output, s
                        "head with %zu outputs, %d classes, at most %d boxes, expected %zu outputs",
                        n_outputs, h->n_classes, h->max_det, want);
     if (yolox) {
-        if (h->anchors != yolox_cells(h))
+        if (h->anchors != pq_yolox_cells(h->h, h->w))
             return pq_fail(ctx, PQ_E_INVALID, "head of %lld anchors, expected %lld at %d x %d",
-                           (long long)h->anchors, (long long)yolox_cells(h), h->w, h->h);
+                           (long long)h->anchors, (long long)pq_yolox_cells(h->h, h->w), h->w,
+                           h->h);
         return check_output(ctx, h, output, 5 + (int64_t)h->n_classes, n);
     }
     if (!damo) return check_others(ctx, h, output, n_outputs, n, level, n_levels);
@@ -157,25 +132,17 @@ out:
     return st;
 }
 
-/* The boxes that stay, in pixels of the picture, classes as the result counts them. */
-static pq_status emit(pq_ctx *ctx, pq_detections *list, const pq_pool *p, size_t n_keep,
-                      const pq_head *h, const pq_geometry *geo, int64_t image)
+pq_status pq_head_emit(pq_ctx *ctx, pq_detections *list, const pq_box *b, float score, int32_t cls,
+                       const pq_head *h, const pq_geometry *geo, int64_t image)
 {
-    for (size_t i = 0; i < n_keep; i++) {
-        const pq_candidate *c = &p->c[p->keep[i]];
-        const pq_box *b = &p->box[c->box];
-        const int32_t cls = h->class_map ? h->class_map[c->cls] : c->cls;
-        const pq_detection d = {.image = image,
-                                .cls = cls,
-                                .score = c->score,
-                                .x = (b->x1 - geo->dx) * geo->sx,
-                                .y = (b->y1 - geo->dy) * geo->sy,
-                                .w = (b->x2 - b->x1) * geo->sx,
-                                .h = (b->y2 - b->y1) * geo->sy};
-        pq_status st = cls < 0 ? PQ_OK : pq_detections_push(ctx, list, &d);
-        if (st != PQ_OK) return st;
-    }
-    return PQ_OK;
+    const pq_detection d = {.image = image,
+                            .cls = h->class_map ? h->class_map[cls] : cls,
+                            .score = score,
+                            .x = (b->x1 - geo->dx) * geo->sx,
+                            .y = (b->y1 - geo->dy) * geo->sy,
+                            .w = (b->x2 - b->x1) * geo->sx,
+                            .h = (b->y2 - b->y1) * geo->sy};
+    return d.cls < 0 ? PQ_OK : pq_detections_push(ctx, list, &d);
 }
 
 static pq_status collect(pq_ctx *ctx, pq_pool *p, const pq_head *head, const pq_tensor *output,
@@ -217,7 +184,11 @@ pq_status pq_head_decode(pq_ctx *ctx, pq_detections *list, const pq_head *head,
         p.keep = NULL;
         PQ_TRY(pq_alloc(ctx, &p.keep, most, sizeof *p.keep));
         PQ_TRY(pq_detect__nms(ctx, p.keep, &n_keep, p.c, p.n, p.box, head->n_classes, iou, most));
-        PQ_TRY(emit(ctx, list, &p, n_keep, head, &geometry[i], image_id[i]));
+        for (size_t k = 0; k < n_keep; k++) {
+            const pq_candidate *c = &p.c[p.keep[k]];
+            PQ_TRY(pq_head_emit(ctx, list, &p.box[c->box], c->score, c->cls, head, &geometry[i],
+                                image_id[i]));
+        }
     }
 out:
     pq_free(p.c);

@@ -46,6 +46,11 @@ PQ_MUST_USE pq_status pq_head_collect(pq_ctx *ctx, pq_pool *p, const pq_head *h,
                                       const pq_head_level *level, int n_levels,
                                       const pq_tensor *output, size_t i, float *row);
 
+/** A box in pixels of the picture, its class as the result counts it; none where it has none. */
+PQ_MUST_USE pq_status pq_head_emit(pq_ctx *ctx, pq_detections *list, const pq_box *box, float score,
+                                   int32_t cls, const pq_head *h, const pq_geometry *geo,
+                                   int64_t image);
+
 /** PQ_HEAD_BOXES. Errors as pq_head_layout. */
 PQ_MUST_USE pq_status pq_boxes_check(pq_ctx *ctx, const pq_head *h, const pq_shape *shape,
                                      size_t n_outputs);

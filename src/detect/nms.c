@@ -5,20 +5,8 @@
  */
 #include "detect/nms.h"
 
-#include <math.h>
-#include <string.h>
-
 #include "base/mem.h"
-
-/* Small key = high score, then low index. */
-static uint64_t key_of(float score, size_t index)
-{
-    uint32_t u;
-    score += 0.0f; /* -0 and 0 are equal */
-    memcpy(&u, &score, sizeof u);
-    u = u >> 31 ? ~u : u | 0x80000000u; /* orders as the floats do */
-    return (uint64_t)~u << 32 | (uint32_t)index;
-}
+#include "engine/suppress.h"
 
 static void sift_down(uint64_t *heap, size_t n, size_t at)
 {
@@ -29,16 +17,6 @@ static void sift_down(uint64_t *heap, size_t n, size_t at)
         heap[at] = heap[child];
     }
     heap[at] = v;
-}
-
-static double area(const pq_box *b) { return (b->x2 - b->x1) * (b->y2 - b->y1); }
-
-static bool overlaps(const pq_box *a, double area_a, const pq_box *b, double area_b, double iou)
-{
-    double w = fmin(a->x2, b->x2) - fmax(a->x1, b->x1);
-    double h = fmin(a->y2, b->y2) - fmax(a->y1, b->y1);
-    double inter = w > 0 && h > 0 ? w * h : 0;
-    return !(inter / (area_a + area_b - inter + 1e-9) <= iou);
 }
 
 pq_status pq_detect__nms(pq_ctx *ctx, uint32_t *keep, size_t *n_keep, const pq_candidate *c,
@@ -55,16 +33,16 @@ pq_status pq_detect__nms(pq_ctx *ctx, uint32_t *keep, size_t *n_keep, const pq_c
     PQ_TRY(pq_alloc(ctx, &heap, n, sizeof *heap));
     PQ_TRY(pq_alloc(ctx, &kept, max_det, sizeof *kept));
     PQ_TRY(pq_alloc(ctx, &first, (size_t)n_classes, sizeof *first));
-    for (size_t i = 0; i < n; i++) heap[i] = key_of(c[i].score, i);
+    for (size_t i = 0; i < n; i++) heap[i] = pq_score_key(c[i].score, (uint32_t)i);
     for (size_t i = n / 2; i-- > 0;) sift_down(heap, n, i);
     for (size_t left = n; left > 0 && *n_keep < max_det;) {
         const uint32_t best = (uint32_t)heap[0];
         heap[0] = heap[--left];
         sift_down(heap, left, 0);
         const pq_box *b = &box[c[best].box];
-        const double area_b = area(b);
+        const double area_b = pq_box_area(b);
         uint32_t k = first[c[best].cls];
-        while (k && !overlaps(&box[c[keep[k - 1]].box], kept[k - 1].area, b, area_b, iou))
+        while (k && !pq_box_overlaps(&box[c[keep[k - 1]].box], kept[k - 1].area, b, area_b, iou))
             k = kept[k - 1].next;
         if (k) continue;
         keep[*n_keep] = best;

@@ -2,7 +2,7 @@
 #ifndef PQ_DETECT_NMS_H
 #define PQ_DETECT_NMS_H
 
-#include "base/ctx.h"
+#include <pquant/engine.h>
 
 typedef struct pq_candidate {
     float score;
@@ -10,15 +10,10 @@ typedef struct pq_candidate {
     uint32_t box; /* index: candidates of one anchor share a box */
 } pq_candidate;
 
-/** Corners in pixels. */
-typedef struct pq_box {
-    double x1, y1, x2, y2;
-} pq_box;
-
 /**
  * Candidates that stay, best score first, equal scores in the order given: one stays unless its
  * IoU with a better one of its class that stays is > iou. It stops at max_det, so that only as much
- * is ordered as is needed.  IoU = inter / (area_a + area_b - inter + 1e-9), in double.
+ * is ordered as is needed.  IoU: engine/suppress.h.
  * @param keep out: indices into c, room for max_det.
  * Errors: NOMEM.
  */

@@ -93,6 +93,53 @@ pq_status pq_run(pq_ctx *ctx, pq_session *s, const pq_tensor *in, size_t n_in, p
     return st == PQ_OK ? s->engine->run(ctx, s, in, n_in, out, n_out) : st;
 }
 
+/* Does the picture's copy lie within the input? */
+static bool picture_fits(const pq_picture *p, const int64_t dim[4])
+{
+    return p->data && p->w > 0 && p->h > 0 && p->fit_w > 0 && p->fit_h > 0 && p->left >= 0 &&
+           p->top >= 0 && p->left + (int64_t)p->fit_w <= dim[3] &&
+           p->top + (int64_t)p->fit_h <= dim[2] && (p->channels == dim[1] || p->channels == 3) &&
+           (p->across && p->down ? true : p->fit_w == p->w && p->fit_h == p->h);
+}
+
+static bool has_shape(const pq_session *s, int output, int64_t anchors, int64_t last)
+{
+    return output >= 0 && (size_t)output < s->n_outputs && s->output_shape[output].rank == 3 &&
+           s->output_shape[output].dim[0] == s->input_shape[0].dim[0] &&
+           s->output_shape[output].dim[1] == anchors && s->output_shape[output].dim[2] == last;
+}
+
+pq_status pq_run_pictures(pq_ctx *ctx, pq_session *s, const pq_pictures *in,
+                          const pq_suppression *how, pq_found *out, uint32_t *n_out)
+{
+    if (!s->engine->pictures)
+        return pq_fail(ctx, PQ_E_UNSUPPORTED, "engine '%s' does not prepare pictures",
+                       s->engine->name);
+    const int64_t *dim = s->input_shape[0].dim;
+    if (s->n_inputs != 1 || s->input_shape[0].rank != 4 || (dim[1] != 1 && dim[1] != 3) ||
+        (int64_t)in->n > dim[0])
+        return pq_fail(
+            ctx, PQ_E_INVALID,
+            "%zu pictures for input '%s', expected one input of as many images, of 1 or 3 "
+            "channels",
+            in->n, s->input_name[0]);
+    for (size_t i = 0; i < in->n; i++)
+        if (!picture_fits(&in->at[i], dim))
+            return pq_fail(ctx, PQ_E_INVALID,
+                           "picture %zu: %d x %d in %d channels at %d, %d, expected within %lld x "
+                           "%lld",
+                           i, in->at[i].fit_w, in->at[i].fit_h, in->at[i].channels, in->at[i].left,
+                           in->at[i].top, (long long)dim[3], (long long)dim[2]);
+    if (how->max_det < 1 || how->n_classes < 1 || how->anchors * how->n_classes > INT32_MAX ||
+        !(how->yolox ? has_shape(s, how->scores_at, how->anchors, 5 + (int64_t)how->n_classes)
+                     : has_shape(s, how->scores_at, how->anchors, how->n_classes) &&
+                           has_shape(s, how->boxes_at, how->anchors, 4)))
+        return pq_fail(ctx, PQ_E_INVALID,
+                       "outputs without %lld anchors of %d classes, or at most %d boxes",
+                       (long long)how->anchors, how->n_classes, how->max_det);
+    return s->engine->pictures(ctx, s, in, how, out, n_out);
+}
+
 void pq_session_free(pq_session *s)
 {
     if (s) s->engine->destroy(s);

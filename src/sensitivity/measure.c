@@ -20,24 +20,60 @@ pq_status pq_meter_place(pq_ctx *ctx, pq_meter *m, pq_session *s, const pq_start
     return st == PQ_OK ? pq_run(ctx, s, &m->in, 1, out, s->n_outputs) : st;
 }
 
+/* The bytes that are held of a place, as pictures that need no resizing. */
+static pq_status detect_pictures(pq_ctx *ctx, pq_meter *m, pq_detector *d, size_t place, size_t n,
+                                 const int64_t *id, pq_picture *picture, pq_detections *list)
+{
+    pq_meter_between(m);
+    pq_status st = pq_meter_hold(ctx, m, place);
+    if (st != PQ_OK) return st;
+    const pq_prep *p = m->o.prep;
+    const size_t w = (size_t)p->w, h = (size_t)p->h, each = m->input_count / m->batch;
+    for (size_t i = 0; i < n; i++)
+        picture[i] = (pq_picture){.data = m->input + (place - m->held) * m->input_count + i * each,
+                                  .w = p->w,
+                                  .h = p->h,
+                                  .channels = pq_prep_channels(p),
+                                  .pixel = 1,
+                                  .row = w,
+                                  .plane = w * h,
+                                  .fit_w = p->w,
+                                  .fit_h = p->h};
+    return pq_detector_pictures(ctx, d, list, picture, m->geometry + (place - m->held) * m->batch,
+                                n, id);
+}
+
 pq_status pq_meter_detect(pq_ctx *ctx, pq_meter *m, pq_session *s, const pq_start *p, size_t from,
                           size_t to, pq_detections *list)
 {
+    pq_detector *detector = NULL;
+    pq_picture *picture = NULL;
     pq_tensor *out = NULL;
     int64_t *id = NULL;
     pq_status st;
-    PQ_TRY(pq_session_outputs(ctx, &out, s));
+    PQ_TRY(pq_detector_new(ctx, &detector, s, m->o.prep, m->o.head));
+    const bool pictures = pq_detector_prepares(detector);
+    if (pictures)
+        PQ_TRY(pq_alloc(ctx, &picture, m->batch, sizeof *picture));
+    else
+        PQ_TRY(pq_session_outputs(ctx, &out, s));
     PQ_TRY(pq_alloc(ctx, &id, m->batch, sizeof *id));
     for (size_t k = from; k < to; k++) {
         const size_t first = m->order[k] * m->batch, left = m->o.data->n - first;
         const size_t n = left < m->batch ? left : m->batch;
-        PQ_TRY(pq_meter_place(ctx, m, s, p, k, out));
         for (size_t i = 0; i < n; i++) id[i] = m->o.data->sample[first + i].id;
+        if (pictures) {
+            PQ_TRY(detect_pictures(ctx, m, detector, k, n, id, picture, list));
+            continue;
+        }
+        PQ_TRY(pq_meter_place(ctx, m, s, p, k, out));
         PQ_TRY(pq_head_decode(ctx, list, m->o.head, out, s->n_outputs, n,
                               m->geometry + (k - m->held) * m->batch, id));
     }
 out:
     pq_session_outputs_free(out, s);
+    pq_detector_free(detector);
+    pq_free(picture);
     pq_free(id);
     return st;
 }

@@ -121,12 +121,16 @@ static pq_status keep_inputs(pq_ctx *ctx, pq_meter *m)
     return m->n_groups ? hold(ctx, m, 0) : PQ_OK;
 }
 
+pq_status pq_meter_hold(pq_ctx *ctx, pq_meter *m, size_t place)
+{
+    const bool held = place >= m->held && place < m->held + m->n_valid;
+    return held ? PQ_OK : hold(ctx, m, place);
+}
+
 pq_status pq_meter_load(pq_ctx *ctx, pq_meter *m, size_t place)
 {
-    if (place < m->held || place >= m->held + m->n_valid) {
-        pq_status st = hold(ctx, m, place);
-        if (st != PQ_OK) return st;
-    }
+    pq_status st = pq_meter_hold(ctx, m, place);
+    if (st != PQ_OK) return st;
     const pq_prep *p = m->o.prep;
     const uint8_t *from = m->input + (place - m->held) * m->input_count;
     float *to = pq_tensor_data(&m->in);

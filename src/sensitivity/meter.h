@@ -75,6 +75,9 @@ size_t pq_meter_base_count(const pq_meter *m, size_t n_places);
 /** What a session finds at places [from, to), appended to list. */
 PQ_MUST_USE pq_status pq_meter_detect(pq_ctx *ctx, pq_meter *m, pq_session *s, const pq_start *p,
                                       size_t from, size_t to, pq_detections *list);
+/** The bytes of a place's images into m->input, if they are not there. Errors: those of the images.
+ */
+PQ_MUST_USE pq_status pq_meter_hold(pq_ctx *ctx, pq_meter *m, size_t place);
 /** The input of a place into m->in. Errors: those of the images. */
 PQ_MUST_USE pq_status pq_meter_load(pq_ctx *ctx, pq_meter *m, size_t place);
 /** '0', 'h' and '1' (INT8) by quant_index; n_ops + 1 bytes. */

@@ -20,9 +20,24 @@ static pq_dataset *pictures(test_env *e)
     return d;
 }
 
+static void check_pictures(test_env *e, const pq_batch *b, const pq_dataset *d)
+{
+    assert_null(b->input);
+    assert_null(b->geometry);
+    for (size_t i = 0; i < b->n; i++) {
+        pq_image im;
+        assert_ok(e->ctx, pq_image_load(e->ctx, &im, d->sample[b->first + i].path));
+        assert_int_equal(b->image[i].w, im.w);
+        assert_int_equal(b->image[i].h, im.h);
+        assert_memory_equal(b->image[i].data, im.data, (size_t)im.w * (size_t)im.h * 3);
+        pq_image_clear(&im);
+    }
+}
+
 static void check_batch(test_env *e, const pq_batch *b, const pq_dataset *d, size_t batch)
 {
     const float *x = pq_tensor_data(b->input);
+    assert_null(b->image);
     assert_int_equal(b->input->shape.dim[0], batch);
     for (size_t i = 0; i < b->n; i++) {
         float expected[INPUT];
@@ -42,16 +57,20 @@ static void every_image_in_order(void **state)
 {
     test_env *e = *state;
     pq_dataset *d = pictures(e);
-    for (int threads = 0; threads <= 5; threads++)
+    for (int k = 0; k <= 11; k++)
         for (size_t batch = 1; batch <= 12; batch += batch < 4 ? 1 : 7) {
+            const int threads = k / 2;
+            const bool prepared = k % 2;
             pq_loader *l;
             pq_batch b;
             size_t seen = 0;
-            assert_ok(e->ctx, pq_loader_open(e->ctx, &l, d, &prep, batch, threads));
+            assert_ok(e->ctx,
+                      pq_loader_open(e->ctx, &l, d, prepared ? &prep : NULL, batch, threads));
             do {
                 assert_ok(e->ctx, pq_loader_next(e->ctx, &b, l));
                 assert_int_equal(b.first < IMAGES ? b.first : IMAGES, seen);
-                if (b.n) check_batch(e, &b, d, batch);
+                if (b.n && prepared) check_batch(e, &b, d, batch);
+                if (b.n && !prepared) check_pictures(e, &b, d);
                 seen += b.n;
             } while (b.n);
             assert_int_equal(seen, IMAGES);

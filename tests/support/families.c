@@ -24,14 +24,7 @@ static const char *fresh(builder *b, const char *what, char text[48])
 static pq_value_id constant(builder *b, pq_dtype dtype, pq_shape shape, const void *data)
 {
     char name[48];
-    pq_tensor t;
-    pq_value_id id;
-    PQ_CHECK(b->s.ctx, pq_tensor_new(b->s.ctx, &t, dtype, &shape));
-    memcpy(pq_tensor_data(&t), data, (size_t)pq_shape_count(&shape) * pq_dtype_size(dtype));
-    PQ_CHECK(b->s.ctx, pq_graph_add_const(b->s.ctx, &id, b->s.g, fresh(b, "const", name), dtype,
-                                          &shape, t.buf));
-    pq_tensor_clear(&t);
-    return id;
+    return pq_small_values(&b->s, fresh(b, "const", name), dtype, shape, data);
 }
 
 #define INTS(b, ...)                                                                               \

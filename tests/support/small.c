@@ -3,6 +3,7 @@
 
 #include <math.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "support/run.h"
 
@@ -37,6 +38,18 @@ pq_value_id pq_small_const(pq_small *s, const char *name, pq_shape shape, double
     TRY(pq_tensor_new(s->ctx, &t, PQ_F32, &shape));
     fill(s, &t, low, high);
     TRY(pq_graph_add_const(s->ctx, &id, s->g, name, PQ_F32, &shape, t.buf));
+    pq_tensor_clear(&t);
+    return id;
+}
+
+pq_value_id pq_small_values(pq_small *s, const char *name, pq_dtype dtype, pq_shape shape,
+                            const void *data)
+{
+    pq_tensor t;
+    pq_value_id id;
+    TRY(pq_tensor_new(s->ctx, &t, dtype, &shape));
+    memcpy(pq_tensor_data(&t), data, (size_t)pq_shape_count(&shape) * pq_dtype_size(dtype));
+    TRY(pq_graph_add_const(s->ctx, &id, s->g, name, dtype, &shape, t.buf));
     pq_tensor_clear(&t);
     return id;
 }

@@ -19,6 +19,9 @@ void pq_small_begin(pq_small *s, pq_shape input);
 void pq_small_end(pq_small *s);
 /** Random constant, low .. high. */
 pq_value_id pq_small_const(pq_small *s, const char *name, pq_shape shape, double low, double high);
+/** A constant of these values. */
+pq_value_id pq_small_values(pq_small *s, const char *name, pq_dtype dtype, pq_shape shape,
+                            const void *data);
 /** Node with one output called "<name>.output". attr may be NULL. */
 pq_value_id pq_small_node(pq_small *s, const char *name, pq_op op, const pq_value_id *in, int n_in,
                           const pq_attr *attr);

@@ -98,6 +98,20 @@ typedef struct cu_force {
     int blocks;         /* of persistent launches, along the pixels; 0: by what the device holds */
 } cu_force;
 
+/** Memory for pictures and boxes, as large as was needed so far. */
+typedef struct cu_around {
+    uint8_t *pixels; /* device */
+    size_t n_pixels;
+    uint8_t *table, *host_table; /* device, page-locked: pq_picture [n], then their taps */
+    size_t n_table;
+    uint64_t *key;   /* device [batch, anchors * classes] */
+    uint32_t *count; /* device [2, batch]: candidates, found */
+    size_t n_candidates;
+    pq_found *found, *host_found; /* device, page-locked: [batch, max_det] */
+    uint32_t *host_count;         /* page-locked [batch] */
+    size_t n_found;
+} cu_around;
+
 typedef struct cu_session {
     pq_session base;
     cu_device device;
@@ -117,6 +131,7 @@ typedef struct cu_session {
     cudaStream_t stream, second; /* second: only while its graph is made */
     cudaEvent_t begin, end;
     cudaGraphExec_t exec;
+    cu_around around;
     double device_ms;                            /* of the last run */
     int resident[PQ_CU_KINDS][CU_MOST_VARIANTS]; /* blocks that fit a multiprocessor, persistent */
     int blocks;                                  /* cu_force's, else 0 */
@@ -184,6 +199,15 @@ bool cu_vector(const cu_session *s, pq_slot_id id);
 bool cu_pads(const cu_session *s, pq_slot_id id);
 /** Nearest by the same whole factor both ways: that factor, else 0. */
 int cu_whole_factor(const cu_session *s, size_t step);
+
+/** Where output k lies on the device, plain. */
+const float *cu_output(const cu_session *s, size_t k);
+/** All launches, once its input is there. */
+PQ_MUST_USE pq_status cu_run_network(pq_ctx *ctx, cu_session *s);
+/** The engine's `pictures`. */
+PQ_MUST_USE pq_status cu_pictures(pq_ctx *ctx, pq_session *session, const pq_pictures *in,
+                                  const pq_suppression *how, pq_found *out, uint32_t *n_out);
+void cu_around_free(cu_around *a);
 
 /** Which steps run on the second branch, once slots have their owners. */
 PQ_MUST_USE pq_status cu_branch(pq_ctx *ctx, cu_session *s);

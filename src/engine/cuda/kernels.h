@@ -40,6 +40,15 @@ enum { PQ_CU_THREADS = 128, PQ_CU_SPP_THREADS = 256 };
 
 const pq_cu_kernels *pq_cu_kernels_get(void);
 
+/** Around the network. */
+typedef struct pq_cu_detect_kernels {
+    const void *prepare;  /* pq_cu_prepare: a pixel */
+    const void *collect;  /* pq_cu_suppress: a class of an anchor */
+    const void *suppress; /* pq_cu_suppress: a block of PQ_CU_SUPPRESS_THREADS an image */
+} pq_cu_detect_kernels;
+
+const pq_cu_detect_kernels *pq_cu_detect_kernels_get(void);
+
 #ifdef __cplusplus
 }
 #endif

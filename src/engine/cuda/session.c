@@ -108,6 +108,7 @@ static void destroy(pq_session *session)
     for (size_t i = 0; s->output && i < s->base.n_outputs; i++) cudaFree(s->output[i]);
     cudaFree(s->arena);
     cudaFree(s->constants);
+    cu_around_free(&s->around);
     pq_free(s->input);
     pq_free(s->output);
     pq_free(s->output_slot);
@@ -358,6 +359,22 @@ out:
     return st;
 }
 
+const float *cu_output(const cu_session *s, size_t k)
+{
+    return s->output[k] ? s->output[k] : (const float *)(const void *)cu_data(s, s->output_slot[k]);
+}
+
+pq_status cu_run_network(pq_ctx *ctx, cu_session *s)
+{
+    pq_status st = PQ_OK;
+    if (s->one_by_one)
+        st = launch_all(ctx, s);
+    else
+        CU_TRY(ctx, cudaGraphLaunch(s->exec, s->stream));
+out:
+    return st;
+}
+
 static pq_status run(pq_ctx *ctx, pq_session *session, const pq_tensor *in, size_t n_in,
                      pq_tensor *out, size_t n_out)
 {
@@ -368,18 +385,12 @@ static pq_status run(pq_ctx *ctx, pq_session *session, const pq_tensor *in, size
     CU_TRY(ctx, cudaSetDevice(s->device.id));
     PQ_TRY(send(ctx, s, in));
     CU_TRY(ctx, cudaEventRecord(s->begin, s->stream));
-    if (s->one_by_one)
-        PQ_TRY(launch_all(ctx, s));
-    else
-        CU_TRY(ctx, cudaGraphLaunch(s->exec, s->stream));
+    PQ_TRY(cu_run_network(ctx, s));
     CU_TRY(ctx, cudaEventRecord(s->end, s->stream));
-    for (size_t k = 0; k < n_out; k++) {
-        const void *from =
-            s->output[k] ? (const void *)s->output[k] : (const void *)cu_data(s, s->output_slot[k]);
-        CU_TRY(ctx, cudaMemcpyAsync(pq_tensor_data(&out[k]), from,
+    for (size_t k = 0; k < n_out; k++)
+        CU_TRY(ctx, cudaMemcpyAsync(pq_tensor_data(&out[k]), cu_output(s, k),
                                     (size_t)pq_shape_count(&out[k].shape) * sizeof(float),
                                     cudaMemcpyDeviceToHost, s->stream));
-    }
     CU_TRY(ctx, cudaStreamSynchronize(s->stream));
     CU_TRY(ctx, cudaEventElapsedTime(&ms, s->begin, s->end));
     s->device_ms = (double)ms;
@@ -462,4 +473,5 @@ const pq_engine pq_engine_cuda = {.abi = PQ_ENGINE_ABI,
                                   .destroy = destroy,
                                   .layers = layers,
                                   .device_ms = device_ms,
-                                  .memory = memory};
+                                  .memory = memory,
+                                  .pictures = cu_pictures};

@@ -9,7 +9,7 @@
 #ifndef PQ_ENGINE_CUDA_SHARED_H
 #define PQ_ENGINE_CUDA_SHARED_H
 
-#include <pquant/graph.h>
+#include <pquant/engine.h>
 
 #ifdef __CUDACC__
 #define PQ_HD __host__ __device__
@@ -116,6 +116,7 @@ typedef struct pq_cu_conv {
     int steps;         /* of the inner dimension, a part's; the last may have fewer */
     bool plain;        /* all places and the residual are of the type that is multiplied */
     bool in_registers; /* it is finished there: plain and not split */
+    bool guarded;      /* levels of a SiLU of moderate numbers: of_silu's bound holds */
     int staging; /* bytes in shared memory before the place of results, where a block has several
                     tiles; 0: one tile, whose memory they take */
     int n_dest;
@@ -236,6 +237,40 @@ typedef struct pq_cu_decode {
     pq_cu_level level[PQ_CU_LEVELS];
     float *scores, *boxes;
 } pq_cu_decode;
+
+/* ---- around the network ---- */
+
+/** Pictures into a plain float32 input [n, c, h, w]; one along the grid's y. */
+typedef struct pq_cu_prepare {
+    pq_pictures in; /* what it points to is on the device */
+    float *x;
+    int c, h, w;
+} pq_cu_prepare;
+
+/** Outputs to boxes; collect leaves candidates in any order, suppress orders them. */
+typedef struct pq_cu_suppress {
+    pq_suppression how;
+    const float *scores, *boxes; /* outputs how.scores_at, boxes_at */
+    int h, w;                    /* of the input */
+    pq_cu_div by_classes;
+    uint64_t *key;   /* [n, anchors * classes]: pq_score_key, the index being anchor, class */
+    uint32_t *count; /* [n] of them; zero before */
+    pq_found *found; /* [n, max_det] */
+    uint32_t *n_found;
+} pq_cu_suppress;
+
+enum { PQ_CU_SUPPRESS_THREADS = 512, PQ_CU_SUPPRESS_CHUNK = 2048, PQ_CU_SUPPRESS_TILE = 64 };
+
+/** Shared memory of a block of suppress. */
+typedef struct pq_cu_suppress_block {
+    uint64_t key[PQ_CU_SUPPRESS_CHUNK]; /* of the chunk, in order */
+    pq_box box[PQ_CU_SUPPRESS_TILE];
+    double area[PQ_CU_SUPPRESS_TILE];
+    unsigned long long dropped[PQ_CU_SUPPRESS_TILE]; /* by which of the tile, if those stay */
+    unsigned long long kept;
+    int cls[PQ_CU_SUPPRESS_TILE];
+    unsigned bin[256], taken, first_left;
+} pq_cu_suppress_block;
 
 /* ---- index arithmetic ---- */
 

@@ -189,7 +189,7 @@ static void test_persistent(void **state)
             pq_small_end(&s);
         }
         compare_show(int8 ? "persistent int8" : "persistent float16", &t);
-        assert_true(t.persistent > (size_t)n / 2); /* others share tiles */
+        assert_true(t.persistent > (size_t)n / 4); /* others share tiles, or are for sm_90 */
         assert_true(int8 ? t.unequal == 0 : t.worst <= 0x1p-7);
     }
 }

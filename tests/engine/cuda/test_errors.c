@@ -15,13 +15,18 @@ typedef struct net {
     pq_tensor in;
 } net;
 
+/* Outputs: 18 anchors of 4 classes, and their boxes. */
 static void begin(net *n)
 {
+    static const int64_t shape[3] = {1, 18, 4};
     pq_small_begin(&n->s, PQ_SHAPE(1, 3, 6, 6));
     const pq_small_window w = {.out = 8, .in = 3, .kernel = 3, .stride = 2, .pad = 1, .groups = 1};
-    const pq_value_id y =
+    const pq_value_id x =
         pq_small_unary(&n->s, "tanh", PQ_OP_TANH, pq_small_conv(&n->s, "first", n->s.x, w));
-    pq_small_outputs(&n->s, &y, 1);
+    const pq_value_id in[2] = {x, pq_small_values(&n->s, "to", PQ_S64, PQ_SHAPE(3), shape)};
+    const pq_value_id y[2] = {pq_small_node(&n->s, "scores", PQ_OP_RESHAPE, in, 2, NULL),
+                              pq_small_node(&n->s, "boxes", PQ_OP_RESHAPE, in, 2, NULL)};
+    pq_small_outputs(&n->s, y, 2);
     pq_graph_mark_quantizable(n->s.g);
     pq_graph_seal(n->s.g);
     PQ_CHECK(n->s.ctx, pq_plan_float(n->s.ctx, &n->plan, n->s.g, PQ_PREC_FP16));
@@ -38,6 +43,21 @@ static void end(net *n)
 static pq_status compile_and_run(net *n)
 {
     static const cu_force force = {.split = 1};
+    static const uint8_t pixels[3 * 6 * 6];
+    static const pq_picture picture = {.data = pixels,
+                                       .w = 6,
+                                       .h = 6,
+                                       .channels = 3,
+                                       .pixel = 3,
+                                       .row = 18,
+                                       .plane = 1,
+                                       .fit_w = 6,
+                                       .fit_h = 6};
+    static const pq_pictures in = {.at = &picture, .n = 1, .scale = {1, 1, 1}};
+    static const pq_suppression how = {
+        .boxes_at = 1, .anchors = 18, .n_classes = 4, .iou = 0.5, .max_det = 4};
+    pq_found found[4];
+    uint32_t n_found;
     pq_ctx *ctx = n->s.ctx;
     pq_session *s = NULL;
     pq_tensor *out = NULL;
@@ -47,7 +67,8 @@ static pq_status compile_and_run(net *n)
         return st;
     }
     st = pq_session_outputs(ctx, &out, s);
-    if (st == PQ_OK) st = pq_run(ctx, s, &n->in, 1, out, 1);
+    if (st == PQ_OK) st = pq_run(ctx, s, &n->in, 1, out, 2);
+    if (st == PQ_OK) st = pq_run_pictures(ctx, s, &in, &how, found, &n_found);
     pq_session_outputs_free(out, s);
     pq_session_free(s);
     return st;
@@ -131,6 +152,10 @@ static void test_messages(void **state)
     begin(&n);
     expect_one(&n, cudaErrorMemoryAllocation, PQ_E_NOMEM,
                "bytes for feature maps: cudaMalloc: cudaErrorMemoryAllocation (as the test asked)");
+    expect_one(&n, cudaErrorMemoryAllocation, PQ_E_NOMEM,
+               "576 bytes for candidates: cudaMalloc: cudaErrorMemoryAllocation");
+    expect_one(&n, cudaErrorLaunchFailure, PQ_E_ENGINE,
+               "suppressing boxes (grid 1 x 1, 512 threads, ");
     expect_one(&n, cudaErrorLaunchFailure, PQ_E_ENGINE,
                "node 'first' ([1, 3, 6, 6] to [1, 8, 3, 3], mma f16, grid 1 x 1 x 1, ");
     assert_int_equal(setenv("PQUANT_CUDA_SYNC", "1", 1), 0);

@@ -120,6 +120,20 @@ static inline unsigned __byte_perm(unsigned a, unsigned b, unsigned which)
         v |= (unsigned)(all >> 8 * (which >> 4 * i & 7) & 255) << 8 * i;
     return v;
 }
+static inline int __popcll(unsigned long long x) { return __builtin_popcountll(x); }
+/* Fibers give way at barriers alone. */
+static inline unsigned atomicAdd(unsigned *p, unsigned x)
+{
+    const unsigned old = *p;
+    *p += x;
+    return old;
+}
+static inline unsigned long long atomicOr(unsigned long long *p, unsigned long long x)
+{
+    const unsigned long long old = *p;
+    *p |= x;
+    return old;
+}
 static inline float __ldg(const float *p) { return *p; }
 
 extern "C" float pq_f16_to_f32(uint16_t h);
