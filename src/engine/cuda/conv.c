@@ -1,6 +1,8 @@
 /* Convolutions and products of matrices: weights as the kernels read them, and which kernel. */
 #include <string.h>
 
+#include <math.h>
+
 #include "engine/cuda/cuda.h"
 
 /* A weighted step as plain numbers: a product is a 1 x 1 convolution over its rows. */
@@ -182,6 +184,34 @@ static bool is_plain(const pq_cu_conv *p, int kind)
     return plain;
 }
 
+/*
+ * From which distance to its level on a SiLU by the fast functions may have another than ref's; 0:
+ * no bound is known. Those are off by (6 + 1.2 |x|) 2^-23 of a result where x < 0, by 5 units where
+ * not (device.cuh: silu_fast), as long as nothing overflows. Of x < 0 the result is at most 0.28,
+ * and with 512 levels a unit that is 1.3e-4 of a level; else it is at most the range, 255 levels,
+ * and what a residual takes off, 255 of its own: 1.6e-4 of a level, and as much for each level that
+ * one of the residual's is worth. 2^-12 is 2.4e-4.
+ */
+static float tie_of(const cu_session *s, const cu_node *n)
+{
+    const float *scale = (const float *)(const void *)(s->blob + n->scale_at);
+    const float *bias = (const float *)(const void *)(s->blob + n->bias_at);
+    const pq_cu_conv *p = &n->p.conv;
+    const int last = p->residual ? p->sum_act.act : PQ_ACT_NONE;
+    bool bounded = p->plain && n->kind == PQ_CU_KIND_S8 && p->act.act == PQ_ACT_SILU &&
+                   (last == PQ_ACT_NONE || last == PQ_ACT_RELU);
+    float worth = 0;
+    for (int k = 0; k < p->n_dest; k++) {
+        const pq_cu_dest *d = &p->dest[k];
+        const float inv = d->pre.scale != 0 ? d->pre_inv : d->inv;
+        bounded = bounded && inv <= 512;
+        if (p->residual) worth = fmaxf(worth, p->residual_form.scale * inv);
+    }
+    for (int o = 0; o < p->n; o++)
+        bounded = bounded && fabsf(scale[o]) < 0x1p38f && fabsf(bias[o]) < 0x1p60f;
+    return bounded && worth <= 7 ? 0.5f - 0x1p-12f * (1 + worth) : 0;
+}
+
 /* ---- weights ---- */
 
 /* Rows of output channels for conv_mma: [first + o][tap][chunks]. */
@@ -281,6 +311,7 @@ static pq_status build_dense(pq_ctx *ctx, cu_session *s, size_t i, int kind)
         first += w.o;
     }
     p->plain = is_plain(p, kind);
+    p->tie = tie_of(s, n);
 out:
     free_source(&w);
     return st;

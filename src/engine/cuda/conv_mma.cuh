@@ -70,17 +70,16 @@ static __device__ __forceinline__ void sums_anew(T (&acc)[MI][NI][4])
             for (int k = 0; k < 4; k++) anew(acc[i][j][k]);
 }
 
-/* The activations that may be inlined for every sum: integers' as ref computes them, float16's
- * fast. */
+/* The usual activations of a result: integers' as ref computes them, float16's fast. */
 template <int KIND> static __device__ __forceinline__ void activate_usual(int act, float (&y)[4])
 {
     if (act == PQ_ACT_RELU) {
 #pragma unroll
         for (int i = 0; i < 4; i++) y[i] = relu(y[i]);
+    } else if (act == PQ_ACT_SILU && KIND == MMA_S8) {
+        silu_exactly(y);
     } else if (act == PQ_ACT_SILU) {
-#pragma unroll
-        for (int i = 0; i < 4; i++)
-            y[i] = y[i] * (KIND == MMA_S8 ? sigmoid_exact(y[i]) : sigmoid_fast(y[i]));
+        silu_fast(y);
     }
 }
 
@@ -97,6 +96,136 @@ static __device__ __forceinline__ void add_pair(const pq_cu_form &f, const uint8
         y[0] += r.x;
         y[1] += r.y;
     }
+}
+
+/* How a place wants results: as levels of `form`, or of `first` before. */
+struct place_form {
+    pq_cu_form first, form;
+    bool twice;
+    float least, most, inv, second_inv;
+};
+
+static __device__ __forceinline__ place_form form_of(const pq_cu_dest &d, float floor)
+{
+    place_form f;
+    f.form = d.form;
+    f.twice = d.pre.scale != 0;
+    f.first = f.twice ? d.pre : d.form;
+    f.inv = f.twice ? d.pre_inv : d.inv;
+    f.second_inv = d.inv;
+    f.least = fmaxf(lowest(f.first), floor);
+    f.most = lowest(f.first) + 255.0f;
+    return f;
+}
+
+enum { ANY_ACT = -1 };
+
+/*
+ * The results of a thread's sums into shared memory, LD bytes a row, for one place. What is done is
+ * known while compiling, so that the instructions are few and nothing stands between those of
+ * different sums: RESIDUAL, ACT before it, SUM_ACT behind, integers TWICE; with ANY_ACT it is read.
+ * Integers end in ReLU by their lower limit (SUM_ACT, or ACT without RESIDUAL, is NONE then), and
+ * their SiLU is the fast one, computed again near ties (p.tie). to, scale, bias: of the first sum.
+ */
+template <int KIND, bool RESIDUAL, int ACT, int SUM_ACT, bool TWICE, int LD, int MI, int NI,
+          typename T>
+static __device__ __forceinline__ void finish_sums(const pq_cu_conv &p, const place_form &f,
+                                                   const T (&acc)[MI][NI][4], uint8_t *to,
+                                                   const float *scale, const float *bias)
+{
+    enum { SIZE = KIND == MMA_S8 ? 1 : 2, GUARDED = KIND == MMA_S8 && ACT == PQ_ACT_SILU };
+    const bool residual = ACT == ANY_ACT ? p.residual != NULL : RESIDUAL;
+    const bool twice = KIND == MMA_S8 && (ACT == ANY_ACT ? f.twice : TWICE);
+#pragma unroll
+    for (int j = 0; j < NI; j++) {
+        const float2 by = *(const float2 *)(scale + 8 * j), on = *(const float2 *)(bias + 8 * j);
+#pragma unroll
+        for (int i = 0; i < MI; i++) {
+            uint8_t *const at = to + 16 * i * LD + 8 * j * SIZE;
+            const float x[4] = {
+                real_sum(acc[i][j][0], by.x, on.x), real_sum(acc[i][j][1], by.y, on.y),
+                real_sum(acc[i][j][2], by.x, on.x), real_sum(acc[i][j][3], by.y, on.y)};
+            float y[4] = {x[0], x[1], x[2], x[3]};
+            if (GUARDED)
+                silu_fast(y);
+            else
+                activate_usual<KIND>(ACT == ANY_ACT ? p.act.act : ACT, y);
+            if (residual) {
+                add_pair<KIND>(p.residual_form, at, y);
+                add_pair<KIND>(p.residual_form, at + 8 * LD, y + 2);
+                activate_usual<KIND>(ACT == ANY_ACT ? p.sum_act.act : SUM_ACT, y);
+            }
+            if (SIZE == 2) {
+                *(__half2 *)at = __floats2half2_rn(y[0], y[1]);
+                *(__half2 *)(at + 8 * LD) = __floats2half2_rn(y[2], y[3]);
+                continue;
+            }
+            const float tie = as_levels_near(f.least, f.most, f.inv, y);
+            if (GUARDED && tie >= p.tie) {
+                y[0] = x[0], y[1] = x[1], y[2] = x[2], y[3] = x[3];
+                silu_exactly(y);
+                if (residual) {
+                    add_pair<KIND>(p.residual_form, at, y);
+                    add_pair<KIND>(p.residual_form, at + 8 * LD, y + 2);
+                }
+                as_levels(f.least, f.most, f.inv, y);
+            }
+            if (twice) {
+                from_levels(f.first.scale, y);
+                to_levels(f.form, f.second_inv, y);
+            }
+            *(uint16_t *)at = (uint16_t)bytes2(y[0], y[1]);
+            *(uint16_t *)(at + 8 * LD) = (uint16_t)bytes2(y[2], y[3]);
+        }
+    }
+}
+
+/* finish_sums as a layer and a place want it. */
+template <int KIND, int LD, int MI, int NI, typename T>
+static __device__ __forceinline__ void finish_as(const pq_cu_conv &p, const pq_cu_dest &d,
+                                                 const T (&acc)[MI][NI][4], uint8_t *to,
+                                                 const float *scale, const float *bias)
+{
+    const int act = p.act.act, last = p.residual ? p.sum_act.act : act;
+    const bool relu_last = last == PQ_ACT_RELU, ends = last == PQ_ACT_NONE || relu_last;
+    const place_form f = form_of(d, KIND == MMA_S8 && relu_last ? 0.0f : -INFINITY);
+#define FINISH(residual, act, sum_act, twice)                                                      \
+    finish_sums<KIND, residual, act, sum_act, twice, LD>(p, f, acc, to, scale, bias)
+#define FINISH_INTEGERS(residual, act)                                                             \
+    do {                                                                                           \
+        if (f.twice)                                                                               \
+            FINISH(residual, act, PQ_ACT_NONE, true);                                              \
+        else                                                                                       \
+            FINISH(residual, act, PQ_ACT_NONE, false);                                             \
+    } while (0)
+    if constexpr (KIND == MMA_S8) {
+        if (act == PQ_ACT_SILU && p.tie > 0) {
+            if (!p.residual)
+                FINISH_INTEGERS(false, PQ_ACT_SILU);
+            else
+                FINISH_INTEGERS(true, PQ_ACT_SILU);
+        } else if (ends && !p.residual)
+            FINISH_INTEGERS(false, PQ_ACT_NONE);
+        else if (ends && act == PQ_ACT_NONE)
+            FINISH_INTEGERS(true, PQ_ACT_NONE);
+        else
+            FINISH(false, ANY_ACT, ANY_ACT, false);
+    } else {
+        if (!p.residual && act == PQ_ACT_NONE)
+            FINISH(false, PQ_ACT_NONE, PQ_ACT_NONE, false);
+        else if (!p.residual && act == PQ_ACT_RELU)
+            FINISH(false, PQ_ACT_RELU, PQ_ACT_NONE, false);
+        else if (!p.residual && act == PQ_ACT_SILU)
+            FINISH(false, PQ_ACT_SILU, PQ_ACT_NONE, false);
+        else if (act == PQ_ACT_NONE && relu_last)
+            FINISH(true, PQ_ACT_NONE, PQ_ACT_RELU, false);
+        else if (act == PQ_ACT_SILU && last == PQ_ACT_NONE)
+            FINISH(true, PQ_ACT_SILU, PQ_ACT_NONE, false);
+        else
+            FINISH(false, ANY_ACT, ANY_ACT, false);
+    }
+#undef FINISH
+#undef FINISH_INTEGERS
 }
 
 /*
@@ -122,12 +251,6 @@ store_registers(const pq_cu_conv &p, T (&acc)[MI][NI][4], uint8_t *smem, const f
     const int my_row = (int)(tid / GROUPS), my_col = (int)(tid % GROUPS * 8);
     const int rows = my_row < ROWS && n0 + my_col < p.n ? (p.m - m0 < BM ? p.m - m0 : BM) : 0;
     uint8_t *const mine = smem + my_row * LD + my_col * SIZE;
-    int act = p.residual ? p.sum_act.act : p.act.act;
-    float floor = -INFINITY;
-    if (KIND == MMA_S8 && act == PQ_ACT_RELU) { /* what it leaves are levels of at least zero */
-        act = PQ_ACT_NONE;
-        floor = 0;
-    }
 #pragma unroll 1
     for (int k = 0; k < p.n_dest; k++) {
         const pq_cu_dest &d = p.dest[k];
@@ -148,40 +271,7 @@ store_registers(const pq_cu_conv &p, T (&acc)[MI][NI][4], uint8_t *smem, const f
             }
             __syncthreads();
         }
-        const bool twice = KIND == MMA_S8 && d.pre.scale != 0;
-        const pq_cu_form form = d.form, first = twice ? d.pre : form;
-        const float inv = twice ? d.pre_inv : d.inv, second_inv = d.inv;
-        const float least = fmaxf(lowest(first), floor), most = lowest(first) + 255.0f;
-#pragma unroll
-        for (int j = 0; j < NI; j++) {
-            const float2 by = *(const float2 *)(scale + col + 8 * j),
-                         on = *(const float2 *)(bias + col + 8 * j);
-#pragma unroll
-            for (int i = 0; i < MI; i++) {
-                uint8_t *const to = smem + (row + 16 * i) * LD + (col + 8 * j) * SIZE;
-                float y[4] = {
-                    real_sum(acc[i][j][0], by.x, on.x), real_sum(acc[i][j][1], by.y, on.y),
-                    real_sum(acc[i][j][2], by.x, on.x), real_sum(acc[i][j][3], by.y, on.y)};
-                if (p.residual) {
-                    activate_usual<KIND>(p.act.act, y);
-                    add_pair<KIND>(p.residual_form, to, y);
-                    add_pair<KIND>(p.residual_form, to + 8 * LD, y + 2);
-                }
-                activate_usual<KIND>(act, y);
-                if (SIZE == 1) {
-                    as_levels(least, most, inv, y);
-                    if (twice) {
-                        from_levels(first.scale, y);
-                        to_levels(form, second_inv, y);
-                    }
-                    *(uint16_t *)to = (uint16_t)bytes2(y[0], y[1]);
-                    *(uint16_t *)(to + 8 * LD) = (uint16_t)bytes2(y[2], y[3]);
-                } else {
-                    *(__half2 *)to = __floats2half2_rn(y[0], y[1]);
-                    *(__half2 *)(to + 8 * LD) = __floats2half2_rn(y[2], y[3]);
-                }
-            }
-        }
+        finish_as<KIND, LD>(p, d, acc, smem + row * LD + col * SIZE, scale + col, bias + col);
         __syncthreads();
         if (n0 + my_col < d.first || n0 + my_col >= d.last) continue;
         uint8_t *const data = (uint8_t *)d.data + (n0 + my_col - d.first) * SIZE;

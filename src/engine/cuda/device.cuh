@@ -139,6 +139,37 @@ static __device__ __forceinline__ void as_levels(float lo, float hi, float inv, 
     for (int i = 0; i < N; i++) t[i] = fmaxf(lo, fminf(hi, t[i] * inv)) + ROUNDING;
 }
 
+static __device__ __noinline__ float4 silu_exact(float a, float b, float c, float d)
+{
+    return make_float4(a * sigmoid_exact(a), b * sigmoid_exact(b), c * sigmoid_exact(c),
+                       d * sigmoid_exact(d));
+}
+
+static __device__ __forceinline__ void silu_exactly(float (&y)[4])
+{
+    const float4 v = silu_exact(y[0], y[1], y[2], y[3]);
+    y[0] = v.x, y[1] = v.y, y[2] = v.z, y[3] = v.w;
+}
+
+static __device__ __forceinline__ void silu_fast(float (&y)[4])
+{
+#pragma unroll
+    for (int i = 0; i < 4; i++) y[i] = y[i] * sigmoid_fast(y[i]);
+}
+
+/* As as_levels; returns how far from its level the farthest is, 0.5 at a tie. */
+static __device__ __forceinline__ float as_levels_near(float lo, float hi, float inv, float (&t)[4])
+{
+    float far = 0;
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+        const float in = fmaxf(lo, fminf(hi, t[i] * inv));
+        t[i] = in + ROUNDING;
+        far = fmaxf(far, fabsf(in - (t[i] - ROUNDING)));
+    }
+    return far;
+}
+
 /* Values as levels less the zero point, with ROUNDING, and back. */
 template <int N>
 static __device__ __forceinline__ void to_levels(const pq_cu_form &f, float inv, float (&t)[N])

@@ -116,7 +116,7 @@ typedef struct pq_cu_conv {
     int steps;         /* of the inner dimension, a part's; the last may have fewer */
     bool plain;        /* all places and the residual are of the type that is multiplied */
     bool in_registers; /* it is finished there: plain and not split */
-    bool guarded;      /* levels of a SiLU of moderate numbers: of_silu's bound holds */
+    float tie;   /* integers: farther from its level a fast SiLU may have another; 0: no bound */
     int staging; /* bytes in shared memory before the place of results, where a block has several
                     tiles; 0: one tile, whose memory they take */
     int n_dest;

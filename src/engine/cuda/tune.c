@@ -5,7 +5,8 @@
 
 #include "engine/cuda/cuda.h"
 
-enum { REPEATS = 16, ROUNDS = 3, MOST_CANDIDATES = 320, SPLITS = 6, WAVES = 4 };
+enum { REPEATS = 16, ROUNDS = 5, MOST_CANDIDATES = 320, SPLITS = 6, WAVES = 4 };
+static const float FAR_BEHIND = 1.5f;
 
 const pq_cu_variant *cu_variants(int kind, int *n)
 {
@@ -121,13 +122,13 @@ static double estimate(const cu_session *s, const cu_node *n, const pq_cu_varian
            (split > 1 ? 0.8 : 0);
 }
 
-/* Timed alone a layer runs its code again and again; in a network it has to be fetched, and INT8's
+/* Timed alone a layer runs its code again and again; in a network it has to be fetched, and ref's
  * SiLU for every sum is much of it: there it pays where a multiprocessor runs several blocks. */
 static bool worth_registers(const cu_session *s, const cu_node *n, int blocks)
 {
     const pq_cu_conv *p = &n->p.conv;
     const bool silu = p->act.act == PQ_ACT_SILU || (p->residual && p->sum_act.act == PQ_ACT_SILU);
-    return !silu || n->kind != PQ_CU_KIND_S8 || blocks >= 3 * s->device.sms;
+    return !silu || n->kind != PQ_CU_KIND_S8 || p->tie > 0 || blocks >= 3 * s->device.sms;
 }
 
 static int candidates_of(const cu_session *s, const cu_node *n, candidate c[MOST_CANDIDATES])
@@ -173,35 +174,48 @@ static bool same_shape(const cu_node *a, const cu_node *b)
            x->dest[0].form.dtype == y->dest[0].form.dtype;
 }
 
+/* Launches of a candidate: many of short ones, which only then show as part of a network. */
+static int repeats_of(const candidate *c, int count)
+{
+    double least = 1e30;
+    for (int i = 0; i < count; i++) least = fmin(least, c[i].score);
+    return (int)fmax(2, fmin(REPEATS, 200 / least));
+}
+
+/* Each candidate as a graph of launches in a row, in turn; those that a first round shows far
+ * behind take no part in the others. */
 static pq_status measure(pq_ctx *ctx, cu_session *s, cu_node *n)
 {
     candidate c[MOST_CANDIDATES];
     cudaEvent_t event[MOST_CANDIDATES + 1] = {NULL};
     cudaGraphExec_t graph[MOST_CANDIDATES] = {NULL};
     int best = 0;
-    float least = 1e30f;
+    float ms[MOST_CANDIDATES] = {0}, least = 1e30f;
     pq_status st = PQ_OK;
-    const int count = candidates_of(s, n, c);
+    const int count = candidates_of(s, n, c), repeats = repeats_of(c, count);
     PQ_ASSERT(ctx, count > 0);
     for (int i = 0; i <= count; i++) CU_TRY(ctx, cudaEventCreate(&event[i]));
     for (int i = 0; i < count; i++) {
         cu_choose(s, n, c[i].variant, c[i].split, c[i].finish);
-        PQ_TRY(cu_repeat(ctx, &graph[i], s, n, REPEATS));
+        PQ_TRY(cu_repeat(ctx, &graph[i], s, n, repeats));
     }
     for (int round = 0; round < ROUNDS; round++) { /* the first warms up */
+        const float most = round ? FAR_BEHIND * least : 1e30f;
+        least = 1e30f;
         for (int i = 0; i < count; i++) {
             CU_TRY(ctx, cudaEventRecord(event[i], s->stream));
-            CU_TRY(ctx, cudaGraphLaunch(graph[i], s->stream));
+            if (ms[i] <= most) CU_TRY(ctx, cudaGraphLaunch(graph[i], s->stream));
         }
         CU_TRY(ctx, cudaEventRecord(event[count], s->stream));
         CU_TRY(ctx, cudaStreamSynchronize(s->stream));
-        for (int i = 0; round && i < count; i++) {
-            float ms;
-            CU_TRY(ctx, cudaEventElapsedTime(&ms, event[i], event[i + 1]));
-            if (ms < least) {
-                least = ms;
-                best = i;
-            }
+        for (int i = 0; i < count; i++) {
+            float now;
+            if (ms[i] > most) continue;
+            CU_TRY(ctx, cudaEventElapsedTime(&now, event[i], event[i + 1]));
+            ms[i] = round > 1 && ms[i] < now ? ms[i] : now;
+            if (ms[i] >= least) continue;
+            least = ms[i];
+            best = i;
         }
     }
     cu_choose(s, n, c[best].variant, c[best].split, c[best].finish);

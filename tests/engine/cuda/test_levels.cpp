@@ -103,10 +103,39 @@ static void test_reading(void **)
     }
 }
 
+/* SiLU by fast functions as far off as they may be, and ref's near ties: the same levels, whatever
+ * the grid, up to the finest that may take this way; a residual's levels worth up to 7 of them. */
+static void test_silu_levels(void **)
+{
+    int unlike_fast = 0;
+    for (int round = 0; round < 50 * ROUNDS; round++) {
+        const float inv = 512 * expf(uniform(-7, 0)), reach = expf(uniform(-2, 4));
+        const float worth = round % 2 ? uniform(0, 7) : 0;
+        float exact[4], fast[4];
+        for (int i = 0; i < 4; i++)
+            exact[i] = fast[i] = uniform(-reach, reach) + (round % 4 == 3 ? 128 * worth / inv : 0);
+        silu_fast(fast);
+        silu_exactly(exact);
+        for (int i = 0; i < 4; i++) {
+            const float r = uniform(-128, 127);
+            fast[i] = fmaf(rintf(r), worth / inv, fast[i]);
+            exact[i] = fmaf(rintf(r), worth / inv, exact[i]);
+        }
+        const float far = as_levels_near(-128, 127, inv, fast);
+        as_levels(-128, 127, inv, exact);
+        for (int i = 0; i < 4; i++) {
+            if (far < 0.5f - 0x1p-12f * (1 + worth))
+                assert_int_equal(__float_as_int(fast[i]), __float_as_int(exact[i]));
+            unlike_fast += fast[i] != exact[i];
+        }
+    }
+    assert_true(unlike_fast > 10); /* without its guard it would show */
+}
+
 int main()
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_rounding),
-                                       cmocka_unit_test(test_activations),
-                                       cmocka_unit_test(test_reading)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_rounding), cmocka_unit_test(test_silu_levels),
+        cmocka_unit_test(test_activations), cmocka_unit_test(test_reading)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
