@@ -11,26 +11,20 @@ static int detect(pq_ctx *ctx, const char *model, const char *picture)
     pq_head head;
     pq_prep prep;
     pq_image image = {0};
-    pq_tensor input = {0}, *output = NULL;
-    pq_geometry geometry;
+    pq_detector *detector = NULL;
     pq_detections found = {0};
     int failed = 1;
 
     if (pq_pqe_load(ctx, &graph, &plan, model) != PQ_OK) goto out;
     if (pq_engine_find(ctx, &engine, "cpu") != PQ_OK) goto out;
     if (pq_compile(ctx, &session, engine, graph, plan, NULL) != PQ_OK) goto out;
-    if (pq_session_outputs(ctx, &output, session) != PQ_OK) goto out;
     if (pq_head_detect(ctx, &head, graph) != PQ_OK) goto out;
     pq_head_prep(&prep, &head);
+    if (pq_detector_new(ctx, &detector, session, &prep, &head) != PQ_OK) goto out;
 
     /* From here on for each picture. */
     if (pq_image_load(ctx, &image, picture) != PQ_OK) goto out;
-    if (pq_tensor_new(ctx, &input, PQ_F32, &session->input_shape[0]) != PQ_OK) goto out;
-    if (pq_preprocess(ctx, pq_tensor_data(&input), &geometry, &image, &prep) != PQ_OK) goto out;
-    if (pq_run(ctx, session, &input, 1, output, session->n_outputs) != PQ_OK) goto out;
-    if (pq_head_decode(ctx, &found, &head, output, session->n_outputs, 1, &geometry,
-                       &(int64_t){0}) != PQ_OK)
-        goto out;
+    if (pq_detector_images(ctx, detector, &found, &image, 1, &(int64_t){0}) != PQ_OK) goto out;
     for (size_t i = 0; i < found.n && found.at[i].score > 0.3; i++)
         printf("class %d, score %.3f: left %.1f, top %.1f, width %.1f, height %.1f\n",
                (int)found.at[i].cls, found.at[i].score, found.at[i].x, found.at[i].y, found.at[i].w,
@@ -39,9 +33,8 @@ static int detect(pq_ctx *ctx, const char *model, const char *picture)
 out:
     if (failed) fprintf(stderr, "detect: %s\n", pq_ctx_error(ctx));
     pq_detections_clear(&found);
-    pq_tensor_clear(&input);
     pq_image_clear(&image);
-    pq_session_outputs_free(output, session);
+    pq_detector_free(detector);
     pq_session_free(session);
     pq_plan_free(plan);
     pq_graph_free(graph);
