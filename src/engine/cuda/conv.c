@@ -167,21 +167,27 @@ static bool is_usual(int act)
     return act == PQ_ACT_NONE || act == PQ_ACT_RELU || act == PQ_ACT_SILU;
 }
 
-/* May the results be finished in the registers of the tensor cores? */
-static bool is_plain(const pq_cu_conv *p, int kind)
+/* May the results be finished in the registers of the tensor cores? Where there is no residual,
+ * some places may be of the other type: float16 from integers, integers from float16. */
+static void find_plain(pq_cu_conv *p, int kind)
 {
     const bool int8 = kind == PQ_CU_KIND_S8;
-    bool plain = kind != PQ_CU_KIND_F32 && p->n % 8 == 0 && is_usual(p->act.act);
+    p->plain = kind != PQ_CU_KIND_F32 && p->n % 8 == 0 && is_usual(p->act.act);
+    p->mixed = false;
     if (p->residual)
-        plain = plain && is_usual(p->sum_act.act) && p->residual_vector &&
-                (int8 ? p->residual_form.scale != 0 : p->residual_form.dtype == PQ_F16);
+        p->plain = p->plain && is_usual(p->sum_act.act) && p->residual_vector &&
+                   (int8 ? p->residual_form.scale != 0 : p->residual_form.dtype == PQ_F16);
     for (int k = 0; k < p->n_dest; k++) {
         const pq_cu_dest *d = &p->dest[k];
-        plain = plain && d->vector && d->first % 8 == 0 && d->last % 8 == 0 && !d->round16 &&
-                (int8 ? d->form.scale != 0 && d->form.zp == 0
-                      : d->form.dtype == PQ_F16 && d->pre.scale == 0);
+        const bool levels = d->form.scale != 0, half = d->form.dtype == PQ_F16;
+        const bool once = d->pre.scale == 0;
+        const bool alike = !d->round16 && (int8 ? levels && d->form.zp == 0 : half && once);
+        const bool other =
+            !p->residual && once && (int8 ? half : levels && d->form.zp == 0 && d->round16);
+        p->plain =
+            p->plain && d->vector && d->first % 8 == 0 && d->last % 8 == 0 && (alike || other);
+        p->mixed = p->mixed || !alike;
     }
-    return plain;
 }
 
 /*
@@ -204,7 +210,7 @@ static float tie_of(const cu_session *s, const cu_node *n)
     for (int k = 0; k < p->n_dest; k++) {
         const pq_cu_dest *d = &p->dest[k];
         const float inv = d->pre.scale != 0 ? d->pre_inv : d->inv;
-        bounded = bounded && inv <= 512;
+        bounded = bounded && (d->form.scale == 0 || inv <= 512);
         if (p->residual) worth = fmaxf(worth, p->residual_form.scale * inv);
     }
     for (int o = 0; o < p->n; o++)
@@ -310,7 +316,7 @@ static pq_status build_dense(pq_ctx *ctx, cu_session *s, size_t i, int kind)
         p->n_dest += cu_dests(s, j, first, p->dest + p->n_dest);
         first += w.o;
     }
-    p->plain = is_plain(p, kind);
+    find_plain(p, kind);
     p->tie = tie_of(s, n);
 out:
     free_source(&w);

@@ -121,21 +121,22 @@ static __device__ __forceinline__ place_form form_of(const pq_cu_dest &d, float 
 enum { ANY_ACT = -1 };
 
 /*
- * The results of a thread's sums into shared memory, LD bytes a row, for one place. What is done is
- * known while compiling, so that the instructions are few and nothing stands between those of
- * different sums: RESIDUAL, ACT before it, SUM_ACT behind, integers TWICE; with ANY_ACT it is read.
- * Integers end in ReLU by their lower limit (SUM_ACT, or ACT without RESIDUAL, is NONE then), and
- * their SiLU is the fast one, computed again near ties (p.tie). to, scale, bias: of the first sum.
+ * The results of a thread's sums into shared memory, LD bytes a row, for one place, of SIZE 1
+ * (integers) or 2 (float16). What is done is known while compiling, so that the instructions are
+ * few and nothing stands between those of different sums: RESIDUAL, ACT before it, SUM_ACT behind,
+ * integers TWICE; with ANY_ACT it is read. Integers end in ReLU by their lower limit (SUM_ACT, or
+ * ACT without RESIDUAL, is NONE then), and SiLU from sums of integers is the fast one, computed
+ * again near ties (p.tie). to, scale, bias: of the first sum.
  */
-template <int KIND, bool RESIDUAL, int ACT, int SUM_ACT, bool TWICE, int LD, int MI, int NI,
-          typename T>
+template <int KIND, int SIZE, bool RESIDUAL, int ACT, int SUM_ACT, bool TWICE, int LD, int MI,
+          int NI, typename T>
 static __device__ __forceinline__ void finish_sums(const pq_cu_conv &p, const place_form &f,
                                                    const T (&acc)[MI][NI][4], uint8_t *to,
                                                    const float *scale, const float *bias)
 {
-    enum { SIZE = KIND == MMA_S8 ? 1 : 2, GUARDED = KIND == MMA_S8 && ACT == PQ_ACT_SILU };
+    const bool guarded = KIND == MMA_S8 && SIZE == 1 && ACT == PQ_ACT_SILU;
     const bool residual = ACT == ANY_ACT ? p.residual != NULL : RESIDUAL;
-    const bool twice = KIND == MMA_S8 && (ACT == ANY_ACT ? f.twice : TWICE);
+    const bool twice = ACT == ANY_ACT ? f.twice : TWICE;
 #pragma unroll
     for (int j = 0; j < NI; j++) {
         const float2 by = *(const float2 *)(scale + 8 * j), on = *(const float2 *)(bias + 8 * j);
@@ -146,7 +147,7 @@ static __device__ __forceinline__ void finish_sums(const pq_cu_conv &p, const pl
                 real_sum(acc[i][j][0], by.x, on.x), real_sum(acc[i][j][1], by.y, on.y),
                 real_sum(acc[i][j][2], by.x, on.x), real_sum(acc[i][j][3], by.y, on.y)};
             float y[4] = {x[0], x[1], x[2], x[3]};
-            if (GUARDED)
+            if (ACT == PQ_ACT_SILU)
                 silu_fast(y);
             else
                 activate_usual<KIND>(ACT == ANY_ACT ? p.act.act : ACT, y);
@@ -160,8 +161,9 @@ static __device__ __forceinline__ void finish_sums(const pq_cu_conv &p, const pl
                 *(__half2 *)(at + 8 * LD) = __floats2half2_rn(y[2], y[3]);
                 continue;
             }
+            if (KIND != MMA_S8) round_to_half(y);
             const float tie = as_levels_near(f.least, f.most, f.inv, y);
-            if (GUARDED && tie >= p.tie) {
+            if (guarded && tie >= p.tie) {
                 y[0] = x[0], y[1] = x[1], y[2] = x[2], y[3] = x[3];
                 silu_exactly(y);
                 if (residual) {
@@ -181,16 +183,16 @@ static __device__ __forceinline__ void finish_sums(const pq_cu_conv &p, const pl
 }
 
 /* finish_sums as a layer and a place want it. */
-template <int KIND, int LD, int MI, int NI, typename T>
+template <int KIND, int SIZE, int LD, int MI, int NI, typename T>
 static __device__ __forceinline__ void finish_as(const pq_cu_conv &p, const pq_cu_dest &d,
                                                  const T (&acc)[MI][NI][4], uint8_t *to,
                                                  const float *scale, const float *bias)
 {
     const int act = p.act.act, last = p.residual ? p.sum_act.act : act;
     const bool relu_last = last == PQ_ACT_RELU, ends = last == PQ_ACT_NONE || relu_last;
-    const place_form f = form_of(d, KIND == MMA_S8 && relu_last ? 0.0f : -INFINITY);
+    const place_form f = form_of(d, SIZE == 1 && relu_last ? 0.0f : -INFINITY);
 #define FINISH(residual, act, sum_act, twice)                                                      \
-    finish_sums<KIND, residual, act, sum_act, twice, LD>(p, f, acc, to, scale, bias)
+    finish_sums<KIND, SIZE, residual, act, sum_act, twice, LD>(p, f, acc, to, scale, bias)
 #define FINISH_INTEGERS(residual, act)                                                             \
     do {                                                                                           \
         if (f.twice)                                                                               \
@@ -198,7 +200,7 @@ static __device__ __forceinline__ void finish_as(const pq_cu_conv &p, const pq_c
         else                                                                                       \
             FINISH(residual, act, PQ_ACT_NONE, false);                                             \
     } while (0)
-    if constexpr (KIND == MMA_S8) {
+    if constexpr (SIZE == 1 && KIND == MMA_S8) {
         if (act == PQ_ACT_SILU && p.tie > 0) {
             if (!p.residual)
                 FINISH_INTEGERS(false, PQ_ACT_SILU);
@@ -210,6 +212,11 @@ static __device__ __forceinline__ void finish_as(const pq_cu_conv &p, const pq_c
             FINISH_INTEGERS(true, PQ_ACT_NONE);
         else
             FINISH(false, ANY_ACT, ANY_ACT, false);
+    } else if constexpr (SIZE == 1) {
+        if (act == PQ_ACT_SILU)
+            FINISH(false, PQ_ACT_SILU, PQ_ACT_NONE, false);
+        else
+            FINISH(false, PQ_ACT_NONE, PQ_ACT_NONE, false);
     } else {
         if (!p.residual && act == PQ_ACT_NONE)
             FINISH(false, PQ_ACT_NONE, PQ_ACT_NONE, false);
@@ -217,15 +224,74 @@ static __device__ __forceinline__ void finish_as(const pq_cu_conv &p, const pq_c
             FINISH(false, PQ_ACT_RELU, PQ_ACT_NONE, false);
         else if (!p.residual && act == PQ_ACT_SILU)
             FINISH(false, PQ_ACT_SILU, PQ_ACT_NONE, false);
-        else if (act == PQ_ACT_NONE && relu_last)
-            FINISH(true, PQ_ACT_NONE, PQ_ACT_RELU, false);
-        else if (act == PQ_ACT_SILU && last == PQ_ACT_NONE)
-            FINISH(true, PQ_ACT_SILU, PQ_ACT_NONE, false);
-        else
-            FINISH(false, ANY_ACT, ANY_ACT, false);
+        else if constexpr (KIND == MMA_F16) {
+            if (act == PQ_ACT_NONE && relu_last)
+                FINISH(true, PQ_ACT_NONE, PQ_ACT_RELU, false);
+            else if (act == PQ_ACT_SILU && last == PQ_ACT_NONE)
+                FINISH(true, PQ_ACT_SILU, PQ_ACT_NONE, false);
+            else
+                FINISH(false, ANY_ACT, ANY_ACT, false);
+        }
     }
 #undef FINISH
 #undef FINISH_INTEGERS
+}
+
+/* One place of store_registers, SIZE bytes an element; a residual is of the type multiplied, and so
+ * is the place then. */
+template <int KIND, int SIZE, int BM, int BN, int THREADS, int MI, int NI, typename T>
+static __device__ __forceinline__ void
+store_place(const pq_cu_conv &p, const pq_cu_dest &d, const T (&acc)[MI][NI][4], uint8_t *smem,
+            const float *scale, const float *bias, int row, int col, int m0, int n0)
+{
+    enum {
+        LD = BN * SIZE + 16,
+        GROUPS = BN / 8,
+        ROWS = THREADS / GROUPS /* that all threads together move at once */
+    };
+    typedef typename std::conditional<SIZE == 1, uint2, uint4>::type eight;
+    const unsigned tid = threadIdx.x;
+    const int my_row = (int)(tid / GROUPS), my_col = (int)(tid % GROUPS * 8), up = d.up;
+    const int rows = my_row < ROWS && n0 + my_col < p.n ? (p.m - m0 < BM ? p.m - m0 : BM) : 0;
+    uint8_t *const mine = smem + my_row * LD + my_col * SIZE;
+    if (SIZE == (KIND == MMA_S8 ? 1 : 2) && p.residual) {
+        const uint8_t *from =
+            p.residual + ((int64_t)(m0 + my_row) * p.residual_pitch + (n0 + my_col)) * SIZE;
+        uint8_t *to = mine;
+#pragma unroll 1
+        for (int r = my_row; r < rows; r += ROWS) {
+            *(eight *)to = *(const eight *)from;
+            from += (int64_t)p.residual_pitch * (ROWS * SIZE);
+            to += ROWS * LD;
+        }
+        __syncthreads();
+    }
+    finish_as<KIND, SIZE, LD>(p, d, acc, smem + row * LD + col * SIZE, scale + col, bias + col);
+    __syncthreads();
+    if (n0 + my_col < d.first || n0 + my_col >= d.last) return;
+    uint8_t *const data = (uint8_t *)d.data + (n0 + my_col - d.first) * SIZE;
+    const uint8_t *from = mine;
+    const int pitch = d.pitch * SIZE;
+    if (up == 1) {
+        uint8_t *to = data + (int64_t)(m0 + my_row) * pitch;
+#pragma unroll 1
+        for (int r = my_row; r < rows; r += ROWS) {
+            *(eight *)to = *(const eight *)from;
+            from += ROWS * LD;
+            to += (int64_t)pitch * ROWS;
+        }
+        return;
+    }
+#pragma unroll 1
+    for (int r = my_row; r < rows; r += ROWS) {
+        const eight v = *(const eight *)from;
+        uint8_t *to = data + place_of(d, p.out, m0 + r) * SIZE;
+        from += ROWS * LD;
+#pragma unroll 1
+        for (int h = 0; h < up; h++, to += (int64_t)(p.out.w - 1) * up * pitch)
+#pragma unroll 1
+            for (int w = 0; w < up; w++, to += pitch) *(eight *)to = v;
+    }
 }
 
 /*
@@ -240,63 +306,17 @@ static __device__ __forceinline__ void
 store_registers(const pq_cu_conv &p, T (&acc)[MI][NI][4], uint8_t *smem, const float *scale,
                 const float *bias, int row, int col, int m0, int n0)
 {
-    enum {
-        SIZE = KIND == MMA_S8 ? 1 : 2,
-        LD = BN * SIZE + 16,
-        GROUPS = BN / 8,
-        ROWS = THREADS / GROUPS /* that all threads together move at once */
-    };
-    typedef typename std::conditional<SIZE == 1, uint2, uint4>::type eight;
-    const unsigned tid = threadIdx.x;
-    const int my_row = (int)(tid / GROUPS), my_col = (int)(tid % GROUPS * 8);
-    const int rows = my_row < ROWS && n0 + my_col < p.n ? (p.m - m0 < BM ? p.m - m0 : BM) : 0;
-    uint8_t *const mine = smem + my_row * LD + my_col * SIZE;
 #pragma unroll 1
     for (int k = 0; k < p.n_dest; k++) {
         const pq_cu_dest &d = p.dest[k];
-        const int up = d.up;
         if (d.last <= n0 || d.first >= n0 + BN) continue;
         if (k > 0) __syncthreads();
         /* Integers as floats would be kept for all places: twice the registers. */
         sums_anew(acc);
-        if (p.residual) {
-            const uint8_t *from =
-                p.residual + ((int64_t)(m0 + my_row) * p.residual_pitch + (n0 + my_col)) * SIZE;
-            uint8_t *to = mine;
-#pragma unroll 1
-            for (int r = my_row; r < rows; r += ROWS) {
-                *(eight *)to = *(const eight *)from;
-                from += (int64_t)p.residual_pitch * (ROWS * SIZE);
-                to += ROWS * LD;
-            }
-            __syncthreads();
-        }
-        finish_as<KIND, LD>(p, d, acc, smem + row * LD + col * SIZE, scale + col, bias + col);
-        __syncthreads();
-        if (n0 + my_col < d.first || n0 + my_col >= d.last) continue;
-        uint8_t *const data = (uint8_t *)d.data + (n0 + my_col - d.first) * SIZE;
-        const uint8_t *from = mine;
-        const int pitch = d.pitch * SIZE;
-        if (up == 1) {
-            uint8_t *to = data + (int64_t)(m0 + my_row) * pitch;
-#pragma unroll 1
-            for (int r = my_row; r < rows; r += ROWS) {
-                *(eight *)to = *(const eight *)from;
-                from += ROWS * LD;
-                to += (int64_t)pitch * ROWS;
-            }
-            continue;
-        }
-#pragma unroll 1
-        for (int r = my_row; r < rows; r += ROWS) {
-            const eight v = *(const eight *)from;
-            uint8_t *to = data + place_of(d, p.out, m0 + r) * SIZE;
-            from += ROWS * LD;
-#pragma unroll 1
-            for (int h = 0; h < up; h++, to += (int64_t)(p.out.w - 1) * up * pitch)
-#pragma unroll 1
-                for (int w = 0; w < up; w++, to += pitch) *(eight *)to = v;
-        }
+        if (d.form.scale != 0)
+            store_place<KIND, 1, BM, BN, THREADS>(p, d, acc, smem, scale, bias, row, col, m0, n0);
+        else
+            store_place<KIND, 2, BM, BN, THREADS>(p, d, acc, smem, scale, bias, row, col, m0, n0);
     }
 }
 

@@ -157,6 +157,13 @@ static __device__ __forceinline__ void silu_fast(float (&y)[4])
     for (int i = 0; i < 4; i++) y[i] = y[i] * sigmoid_fast(y[i]);
 }
 
+static __device__ __forceinline__ void round_to_half(float (&y)[4])
+{
+    const float2 a = __half22float2(__floats2half2_rn(y[0], y[1])),
+                 b = __half22float2(__floats2half2_rn(y[2], y[3]));
+    y[0] = a.x, y[1] = a.y, y[2] = b.x, y[3] = b.y;
+}
+
 /* As as_levels; returns how far from its level the farthest is, 0.5 at a tie. */
 static __device__ __forceinline__ float as_levels_near(float lo, float hi, float inv, float (&t)[4])
 {

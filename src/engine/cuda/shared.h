@@ -114,7 +114,8 @@ typedef struct pq_cu_conv {
     pq_cu_form residual_form;
     int split;         /* parts of the inner dimension, one block of a cluster each */
     int steps;         /* of the inner dimension, a part's; the last may have fewer */
-    bool plain;        /* all places and the residual are of the type that is multiplied */
+    bool plain;        /* it may be finished in registers: integers and float16 that lie aligned */
+    bool mixed;        /* a place is not of the type that is multiplied */
     bool in_registers; /* it is finished there: plain and not split */
     float tie;   /* integers: farther from its level a fast SiLU may have another; 0: no bound */
     int staging; /* bytes in shared memory before the place of results, where a block has several

@@ -25,6 +25,12 @@ static bool may_in_registers(const cu_node *n, const pq_cu_variant *v, int split
     return n->p.conv.plain && split == 1 && v->wk <= 1;
 }
 
+/* The place of a persistent block's results is as wide as the type that is multiplied. */
+static bool may_persist(const cu_node *n, const pq_cu_variant *v, int split)
+{
+    return may_in_registers(n, v, split) && !n->p.conv.mixed;
+}
+
 /* With the place of results behind the tiles. */
 static int persistent_smem(int kind, const pq_cu_variant *v)
 {
@@ -49,9 +55,8 @@ void cu_choose(const cu_session *s, cu_node *n, int variant, int split, cu_finis
     int unused;
     const pq_cu_variant *v = &cu_variants(n->kind, &unused)[variant];
     pq_cu_conv *p = &n->p.conv;
-    const int blocks = finish == CU_PERSISTENT && may_in_registers(n, v, split)
-                           ? persistent_blocks(s, n, variant)
-                           : 0;
+    const int blocks =
+        finish == CU_PERSISTENT && may_persist(n, v, split) ? persistent_blocks(s, n, variant) : 0;
     p->split = split;
     p->steps = pq_cu_ceil(pq_cu_ceil(p->k_chunks, v->row / PQ_CU_CHUNK), split);
     p->in_registers = finish != CU_IN_SHARED && may_in_registers(n, v, split);
@@ -151,7 +156,8 @@ static int candidates_of(const cu_session *s, const cu_node *n, candidate c[MOST
             count++;
             if (!may_in_registers(n, &v[i], splits[k]) || !worth_registers(s, n, blocks)) continue;
             for (int f = CU_IN_REGISTERS; f <= CU_PERSISTENT && count < MOST_CANDIDATES; f++) {
-                if (f == CU_PERSISTENT && !persistent_blocks(s, n, i)) break;
+                if (f == CU_PERSISTENT && !(may_persist(n, &v[i], 1) && persistent_blocks(s, n, i)))
+                    break;
                 c[count] = c[count - 1];
                 c[count++].finish = (cu_finish)f;
             }
