@@ -6,6 +6,8 @@
  * out measuring which shape is fastest, where time means nothing. */
 #include "compare.h"
 
+#include <stdio.h>
+
 #include <pquant/pass.h>
 
 enum { NODES = 14 };
@@ -194,6 +196,20 @@ static void test_persistent(void **state)
     }
 }
 
+/* 1 x 1, 16 channels, weights small enough that a SiLU behind it has fine levels, all of which the
+ * fast functions may miss. */
+static pq_value_id fine_conv(pq_small *s, const char *name, pq_value_id x)
+{
+    char weight[16], bias[16];
+    const pq_attr a = {
+        .window = {.kernel = {1, 1}, .stride = {1, 1}, .dilation = {1, 1}, .groups = 1}};
+    snprintf(weight, sizeof weight, "%s.weight", name);
+    snprintf(bias, sizeof bias, "%s.bias", name);
+    const pq_value_id in[3] = {x, pq_small_const(s, weight, PQ_SHAPE(16, 16, 1, 1), -0.08, 0.08),
+                               pq_small_const(s, bias, PQ_SHAPE(16), -0.3, 0.3)};
+    return pq_small_node(s, name, PQ_OP_CONV, in, 3, &a);
+}
+
 /* INT8 behind SiLU, which has to have ref's bits: enough values that some lie near a tie. A level
  * that differs shows in what the last convolution makes of it. */
 static void test_ties(void **state)
@@ -210,15 +226,17 @@ static void test_ties(void **state)
         const pq_small_window w = pq_small_same(16, 16, 1, 1);
         pq_small_begin(&s, PQ_SHAPE(1, 16, 48, 97));
         s.rng.s = seed;
-        const pq_value_id a =
-            pq_small_unary(&s, "first", PQ_OP_SILU, pq_small_conv(&s, "a", s.x, w));
+        const pq_value_id a = pq_small_unary(&s, "first", PQ_OP_SILU, fine_conv(&s, "a", s.x));
         const pq_value_id b =
             pq_small_unary(&s, "second", PQ_OP_SILU, pq_small_conv(&s, "b", a, w));
         const pq_value_id sum = pq_small_binary(&s, "sum", PQ_OP_ADD, b, a);
-        const pq_value_id parts[2] = {sum, b}; /* on one grid, behind their own */
+        const pq_value_id d =
+            pq_small_unary(&s, "third", PQ_OP_SILU, fine_conv(&s, "d", a)); /* only the sum's */
+        const pq_value_id rest = pq_small_binary(&s, "rest", PQ_OP_ADD, d, a);
+        const pq_value_id parts[3] = {sum, b, rest}; /* on one grid, behind their own */
         const pq_attr channels = {.axis = 1};
-        const pq_value_id both = pq_small_node(&s, "both", PQ_OP_CONCAT, parts, 2, &channels);
-        const pq_value_id y = pq_small_conv(&s, "c", both, pq_small_same(32, 16, 1, 1));
+        const pq_value_id both = pq_small_node(&s, "both", PQ_OP_CONCAT, parts, 3, &channels);
+        const pq_value_id y = pq_small_conv(&s, "c", both, pq_small_same(48, 16, 1, 1));
         pq_small_outputs(&s, &y, 1);
         PQ_CHECK(s.ctx, pq_pass_all(s.ctx, s.g));
         pq_graph_mark_quantizable(s.g);
@@ -228,6 +246,36 @@ static void test_ties(void **state)
     }
     compare_show("ties", &t);
     assert_int_equal(t.unequal, 0);
+}
+
+/* Results wanted in float16 and as levels, finished in registers: what reads them has one precision
+ * or the other, by chance. */
+static void test_between(void **state)
+{
+    static const pq_op op[] = {PQ_OP_RELU, PQ_OP_SILU, PQ_OP_IDENTITY};
+    tally t = {0};
+    int n;
+    const pq_cu_variant *v = cu_variants(PQ_CU_KIND_S8, &n);
+    (void)state;
+    for (int i = 0; i < 2 * n; i++) {
+        const cu_force force = {i / 2, 1, i % 2, CU_IN_REGISTERS, 1};
+        if (v[i / 2].wk > 1) continue;
+        pq_small s;
+        pq_small_begin(&s, PQ_SHAPE(1, 16, 13, 11));
+        s.rng.s = (uint64_t)(i + 1);
+        const pq_value_id a = pq_small_unary(
+            &s, "act", op[i % 3], pq_small_conv(&s, "a", s.x, pq_small_same(16, 40, 3, 1)));
+        const pq_value_id out[2] = {pq_small_conv(&s, "b", a, pq_small_same(40, 16, 1, 1)),
+                                    pq_small_conv(&s, "c", a, pq_small_same(40, 16, 3, 1))};
+        pq_small_outputs(&s, out, 2);
+        PQ_CHECK(s.ctx, pq_pass_all(s.ctx, s.g));
+        pq_graph_mark_quantizable(s.g);
+        pq_graph_seal(s.g);
+        compare_planned(&t, s.ctx, s.g, 0.5, PQ_SCHEME_S8, PQ_PREC_FP16, &force, (uint64_t)(i + 1));
+        pq_small_end(&s);
+    }
+    compare_show("between precisions", &t);
+    assert_true(t.worst <= 0.001);
 }
 
 /* What a user gets: no shape forced. */
@@ -255,6 +303,7 @@ int main(void)
         cmocka_unit_test(test_fp32),       cmocka_unit_test(test_fp16),
         cmocka_unit_test(test_int8),       cmocka_unit_test(test_mixed),
         cmocka_unit_test(test_shapes),     cmocka_unit_test(test_ties),
-        cmocka_unit_test(test_persistent), cmocka_unit_test(test_tuned)};
+        cmocka_unit_test(test_persistent), cmocka_unit_test(test_between),
+        cmocka_unit_test(test_tuned)};
     return compare_main(tests, sizeof tests / sizeof *tests);
 }
