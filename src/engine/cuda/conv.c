@@ -1,7 +1,6 @@
 /* Convolutions and products of matrices: weights as the kernels read them, and which kernel. */
-#include <string.h>
-
 #include <math.h>
+#include <string.h>
 
 #include "engine/cuda/cuda.h"
 

@@ -40,33 +40,40 @@ static size_t taps_of(const pq_picture *p)
 
 static size_t aligned(size_t bytes) { return (bytes + 255) / 256 * 256; }
 
-/* Room for these pictures; what was too small goes. */
+/* Device memory for n elements, page-locked memory beside it unless host is NULL; what was too
+ * small goes. device, host: of the pointers to them. */
+static pq_status room(pq_ctx *ctx, void *device, void *host, size_t *have, size_t n, size_t each,
+                      const char *what)
+{
+    void *old;
+    pq_status st = PQ_OK;
+    if (*have >= n) return PQ_OK;
+    *have = 0;
+    memcpy(&old, device, sizeof old);
+    cudaFree(old);
+    memset(device, 0, sizeof old);
+    if (host) {
+        memcpy(&old, host, sizeof old);
+        cudaFreeHost(old);
+        memset(host, 0, sizeof old);
+    }
+    PQ_TRY(cu_alloc(ctx, device, n * each, what));
+    if (host) PQ_TRY(host_memory(ctx, host, n * each));
+    *have = n;
+out:
+    return st;
+}
+
 static pq_status room_for_pictures(pq_ctx *ctx, cu_around *a, const pq_pictures *in)
 {
     size_t pixels = 0, table = in->n * sizeof *in->at;
-    pq_status st = PQ_OK;
     for (size_t i = 0; i < in->n; i++) {
         pixels += aligned(picture_bytes(&in->at[i]));
         table += taps_of(&in->at[i]) * sizeof(pq_tap);
     }
-    if (a->n_pixels < pixels) {
-        cudaFree(a->pixels);
-        a->pixels = NULL;
-        a->n_pixels = 0;
-        PQ_TRY(cu_alloc(ctx, &a->pixels, pixels, "pictures"));
-        a->n_pixels = pixels;
-    }
-    if (a->n_table < table) {
-        cudaFree(a->table);
-        cudaFreeHost(a->host_table);
-        a->table = a->host_table = NULL;
-        a->n_table = 0;
-        PQ_TRY(cu_alloc(ctx, &a->table, table, "places of pictures"));
-        PQ_TRY(host_memory(ctx, &a->host_table, table));
-        a->n_table = table;
-    }
-out:
-    return st;
+    pq_status st = room(ctx, &a->pixels, NULL, &a->n_pixels, pixels, 1, "pictures");
+    if (st != PQ_OK) return st;
+    return room(ctx, &a->table, &a->host_table, &a->n_table, table, 1, "places of pictures");
 }
 
 static pq_status room_for_boxes(pq_ctx *ctx, cu_around *a, size_t batch, const pq_suppression *how)
@@ -77,22 +84,8 @@ static pq_status room_for_boxes(pq_ctx *ctx, cu_around *a, size_t batch, const p
     if (!a->host_count) PQ_TRY(host_memory(ctx, &a->host_count, batch * sizeof *a->host_count));
     if (!a->count)
         PQ_TRY(cu_alloc(ctx, &a->count, 2 * batch * sizeof *a->count, "counts of boxes"));
-    if (a->n_candidates < candidates) {
-        cudaFree(a->key);
-        a->key = NULL;
-        a->n_candidates = 0;
-        PQ_TRY(cu_alloc(ctx, &a->key, candidates * sizeof *a->key, "candidates"));
-        a->n_candidates = candidates;
-    }
-    if (a->n_found < found) {
-        cudaFree(a->found);
-        cudaFreeHost(a->host_found);
-        a->found = a->host_found = NULL;
-        a->n_found = 0;
-        PQ_TRY(cu_alloc(ctx, &a->found, found * sizeof *a->found, "boxes"));
-        PQ_TRY(host_memory(ctx, &a->host_found, found * sizeof *a->host_found));
-        a->n_found = found;
-    }
+    PQ_TRY(room(ctx, &a->key, NULL, &a->n_candidates, candidates, sizeof *a->key, "candidates"));
+    st = room(ctx, &a->found, &a->host_found, &a->n_found, found, sizeof *a->found, "boxes");
 out:
     return st;
 }
