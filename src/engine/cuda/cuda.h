@@ -89,6 +89,12 @@ typedef struct cu_device {
  * blocks that take several tiles, one after the other. */
 typedef enum cu_finish { CU_IN_SHARED, CU_IN_REGISTERS, CU_PERSISTENT } cu_finish;
 
+/** How conv_mma runs a layer: its shape, blocks that share the inner dimension, where it ends. */
+typedef struct cu_choice {
+    int variant, split;
+    cu_finish finish;
+} cu_choice;
+
 /** For tests. */
 typedef struct cu_force {
     int variant, split; /* the shape of conv_mma that every layer takes, instead of the fastest;
@@ -229,13 +235,14 @@ PQ_MUST_USE pq_status cu_add_node(pq_ctx *ctx, cu_node **out, cu_session *s, siz
 /** Room for n bytes of constants; *at is its offset, aligned to 256. */
 PQ_MUST_USE pq_status cu_blob_add(pq_ctx *ctx, cu_session *s, size_t *at, size_t n);
 
-/** What earlier sessions measured; empty where PQUANT_CUDA_TUNED names no file. */
+/** What earlier sessions measured: those of the file that PQUANT_CUDA_TUNED names, else those of
+ * this process. */
 typedef struct cu_tuned {
-    const char *path;
-    char *text;
+    const char *path; /* NULL: of this process */
+    char *of_file;
     int lock; /* the file, which no other process has open meanwhile; -1: none */
 } cu_tuned;
-/** Waits for others that have it open. Errors: IO; nothing is held then. */
+/** Waits for others that measure. Errors: IO; nothing is held then. */
 PQ_MUST_USE pq_status cu_tuned_open(pq_ctx *ctx, cu_tuned *t);
 void cu_tuned_close(cu_tuned *t);
 /** Gives n what was found. false: not measured before on such a GPU, or not among what this build
@@ -245,15 +252,28 @@ bool cu_tuned_find(const cu_tuned *t, const cu_session *s, cu_node *n);
 PQ_MUST_USE pq_status cu_tuned_add(pq_ctx *ctx, const cu_tuned *t, const cu_session *s,
                                    const cu_node *n);
 
-/** Sets grid and shared memory of a conv_mma node for a variant and a split, finished as asked for
- *  where possible. */
-void cu_choose(const cu_session *s, cu_node *n, int variant, int split, cu_finish finish);
-cu_finish cu_finish_of(const cu_node *n);
+/** Sets grid and shared memory of a conv_mma node, finished as asked for where possible. */
+void cu_choose(const cu_session *s, cu_node *n, cu_choice c);
+cu_choice cu_choice_of(const cu_node *n);
+/** Do they differ only in where their operands lie? */
+bool cu_same_shape(const cu_node *a, const cu_node *b);
 /** Can the device run it? */
 bool cu_fits(const cu_device *d, const pq_cu_variant *v);
 const pq_cu_variant *cu_variants(int kind, int *n);
-/** Measures which variant runs each conv_mma node fastest. */
+/** Measures how each conv_mma node runs fastest. */
 PQ_MUST_USE pq_status cu_tune(pq_ctx *ctx, cu_session *s, const cu_force *force);
+
+enum { CU_RIVALS = 4 };
+/** A layer measured by this session. */
+typedef struct cu_fresh {
+    size_t node;
+    int n;
+    cu_choice rival[CU_RIVALS]; /* the fastest alone, and what came near */
+} cu_fresh;
+/** Tries the rivals of each layer, and of those of the same shape, in the network as a whole. */
+PQ_MUST_USE pq_status cu_settle(pq_ctx *ctx, cu_session *s, const cu_fresh *fresh, size_t n);
+/** All launches, on two branches; the caller destroys the graph. */
+PQ_MUST_USE pq_status cu_capture(pq_ctx *ctx, cudaGraphExec_t *out, cu_session *s);
 cudaError_t cu_launch(const cu_session *s, const cu_node *n, cudaStream_t stream);
 /** A graph of a node's launch, `times` over, each waiting for the one before, to be run any number
  * of times at no cost to the host in between; the caller destroys it. */

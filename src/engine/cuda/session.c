@@ -250,11 +250,11 @@ out:
     return st;
 }
 
-/* All launches, on two branches. */
-static pq_status capture(pq_ctx *ctx, cu_session *s)
+pq_status cu_capture(pq_ctx *ctx, cudaGraphExec_t *out, cu_session *s)
 {
     cudaEvent_t *ended = NULL;
     pq_status st;
+    *out = NULL;
     PQ_TRY(pq_alloc(ctx, &ended, s->n_nodes, sizeof *ended));
     for (size_t i = 0; i < s->n_nodes; i++) {
         const int wait = s->node[i].wait;
@@ -263,8 +263,8 @@ static pq_status capture(pq_ctx *ctx, cu_session *s)
     }
     CU_TRY(ctx, cudaStreamCreateWithFlags(&s->second, cudaStreamNonBlocking));
     CU_TRY(ctx, cudaStreamBeginCapture(s->stream, cudaStreamCaptureModeThreadLocal));
-    PQ_TRY(end_capture(ctx, &s->exec, s, launch_branches(ctx, s, ended)));
-    CU_TRY(ctx, cudaGraphUpload(s->exec, s->stream));
+    PQ_TRY(end_capture(ctx, out, s, launch_branches(ctx, s, ended)));
+    CU_TRY(ctx, cudaGraphUpload(*out, s->stream));
     CU_TRY(ctx, cudaStreamSynchronize(s->stream));
 out:
     for (size_t i = 0; ended && i < s->n_nodes; i++)
@@ -305,7 +305,7 @@ static pq_status make_session(pq_ctx *ctx, cu_session *s, const pq_graph *g, con
     PQ_TRY(upload(ctx, s));
     PQ_TRY(cu_tune(ctx, s, force));
     s->one_by_one = getenv("PQUANT_CUDA_SYNC") != NULL;
-    if (!s->one_by_one) st = capture(ctx, s);
+    if (!s->one_by_one) st = cu_capture(ctx, &s->exec, s);
 out:
     return st;
 }

@@ -1,4 +1,5 @@
-/* Launching, and which shape of conv_mma runs a layer: measured on the device while compiling. */
+/* Launching, and how conv_mma runs a layer: measured on the device while compiling, alone here,
+ * what came near in the network (settle.c). */
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -6,7 +7,7 @@
 #include "engine/cuda/cuda.h"
 
 enum { REPEATS = 16, ROUNDS = 5, MOST_CANDIDATES = 320, SPLITS = 6, WAVES = 4 };
-static const float FAR_BEHIND = 1.5f;
+static const float FAR_BEHIND = 1.5f, NEAR = 1.2f;
 
 const pq_cu_variant *cu_variants(int kind, int *n)
 {
@@ -50,18 +51,20 @@ static int persistent_blocks(const cu_session *s, const cu_node *n, int variant)
     return 2 * blocks <= tiles ? blocks : 0;
 }
 
-void cu_choose(const cu_session *s, cu_node *n, int variant, int split, cu_finish finish)
+void cu_choose(const cu_session *s, cu_node *n, cu_choice c)
 {
     int unused;
-    const pq_cu_variant *v = &cu_variants(n->kind, &unused)[variant];
+    const pq_cu_variant *v = &cu_variants(n->kind, &unused)[c.variant];
     pq_cu_conv *p = &n->p.conv;
-    const int blocks =
-        finish == CU_PERSISTENT && may_persist(n, v, split) ? persistent_blocks(s, n, variant) : 0;
+    const int split = c.split;
+    const int blocks = c.finish == CU_PERSISTENT && may_persist(n, v, split)
+                           ? persistent_blocks(s, n, c.variant)
+                           : 0;
     p->split = split;
     p->steps = pq_cu_ceil(pq_cu_ceil(p->k_chunks, v->row / PQ_CU_CHUNK), split);
-    p->in_registers = finish != CU_IN_SHARED && may_in_registers(n, v, split);
+    p->in_registers = c.finish != CU_IN_SHARED && may_in_registers(n, v, split);
     p->staging = blocks ? v->smem : 0;
-    n->variant = variant;
+    n->variant = c.variant;
     n->kernel = v->kernel;
     n->block = (unsigned)v->threads;
     n->smem = (unsigned)(blocks ? persistent_smem(n->kind, v) : v->smem);
@@ -71,10 +74,13 @@ void cu_choose(const cu_session *s, cu_node *n, int variant, int split, cu_finis
     n->cluster = split > 1 ? (unsigned)split : 0;
 }
 
-cu_finish cu_finish_of(const cu_node *n)
+cu_choice cu_choice_of(const cu_node *n)
 {
     const pq_cu_conv *p = &n->p.conv;
-    return p->staging ? CU_PERSISTENT : p->in_registers ? CU_IN_REGISTERS : CU_IN_SHARED;
+    const cu_finish finish = p->staging        ? CU_PERSISTENT
+                             : p->in_registers ? CU_IN_REGISTERS
+                                               : CU_IN_SHARED;
+    return (cu_choice){n->variant, p->split, finish};
 }
 
 cudaError_t cu_launch(const cu_session *s, const cu_node *n, cudaStream_t stream)
@@ -107,8 +113,7 @@ cudaError_t cu_launch(const cu_session *s, const cu_node *n, cudaStream_t stream
 }
 
 typedef struct candidate {
-    int variant, split;
-    cu_finish finish;
+    cu_choice how;
     double score; /* estimated, of those worth measuring the lowest are taken */
 } candidate;
 
@@ -151,7 +156,7 @@ static int candidates_of(const cu_session *s, const cu_node *n, candidate c[MOST
             if (splits[k] > 1 &&
                 (!s->device.dependent || steps < 2 * splits[k] || blocks > 2 * s->device.sms))
                 break;
-            c[count] = (candidate){i, splits[k], CU_IN_SHARED, estimate(s, n, &v[i], splits[k])};
+            c[count] = (candidate){{i, splits[k], CU_IN_SHARED}, estimate(s, n, &v[i], splits[k])};
             if (c[count].score < best) best = c[count].score;
             count++;
             if (!may_in_registers(n, &v[i], splits[k]) || !worth_registers(s, n, blocks)) continue;
@@ -159,7 +164,7 @@ static int candidates_of(const cu_session *s, const cu_node *n, candidate c[MOST
                 if (f == CU_PERSISTENT && !(may_persist(n, &v[i], 1) && persistent_blocks(s, n, i)))
                     break;
                 c[count] = c[count - 1];
-                c[count++].finish = (cu_finish)f;
+                c[count++].how.finish = (cu_finish)f;
             }
         }
     }
@@ -169,8 +174,7 @@ static int candidates_of(const cu_session *s, const cu_node *n, candidate c[MOST
     return kept;
 }
 
-/* Two nodes that differ only in where their operands lie. */
-static bool same_shape(const cu_node *a, const cu_node *b)
+bool cu_same_shape(const cu_node *a, const cu_node *b)
 {
     const pq_cu_conv *x = &a->p.conv, *y = &b->p.conv;
     return a->kind == b->kind && x->m == y->m && x->n == y->n && x->k_chunks == y->k_chunks &&
@@ -188,21 +192,40 @@ static int repeats_of(const candidate *c, int count)
     return (int)fmax(2, fmin(REPEATS, 200 / least));
 }
 
+/* The fastest, and what came near: of each way to end the two fastest. */
+static void find_rivals(cu_fresh *fresh, const candidate *c, const float *ms, int count)
+{
+    bool taken[MOST_CANDIDATES] = {false};
+    int of[3] = {0};
+    float least = 1e30f;
+    for (int i = 0; i < count; i++) least = fminf(least, ms[i]);
+    for (fresh->n = 0; fresh->n < CU_RIVALS; fresh->n++) {
+        int best = -1;
+        for (int i = 0; i < count; i++)
+            if (!taken[i] && ms[i] <= NEAR * least && of[c[i].how.finish] < 2 &&
+                (best < 0 || ms[i] < ms[best]))
+                best = i;
+        if (best < 0) break;
+        taken[best] = true;
+        of[c[best].how.finish]++;
+        fresh->rival[fresh->n] = c[best].how;
+    }
+}
+
 /* Each candidate as a graph of launches in a row, in turn; those that a first round shows far
  * behind take no part in the others. */
-static pq_status measure(pq_ctx *ctx, cu_session *s, cu_node *n)
+static pq_status measure(pq_ctx *ctx, cu_session *s, cu_node *n, cu_fresh *fresh)
 {
     candidate c[MOST_CANDIDATES];
     cudaEvent_t event[MOST_CANDIDATES + 1] = {NULL};
     cudaGraphExec_t graph[MOST_CANDIDATES] = {NULL};
-    int best = 0;
     float ms[MOST_CANDIDATES] = {0}, least = 1e30f;
     pq_status st = PQ_OK;
     const int count = candidates_of(s, n, c), repeats = repeats_of(c, count);
     PQ_ASSERT(ctx, count > 0);
     for (int i = 0; i <= count; i++) CU_TRY(ctx, cudaEventCreate(&event[i]));
     for (int i = 0; i < count; i++) {
-        cu_choose(s, n, c[i].variant, c[i].split, c[i].finish);
+        cu_choose(s, n, c[i].how);
         PQ_TRY(cu_repeat(ctx, &graph[i], s, n, repeats));
     }
     for (int round = 0; round < ROUNDS; round++) { /* the first warms up */
@@ -219,12 +242,11 @@ static pq_status measure(pq_ctx *ctx, cu_session *s, cu_node *n)
             if (ms[i] > most) continue;
             CU_TRY(ctx, cudaEventElapsedTime(&now, event[i], event[i + 1]));
             ms[i] = round > 1 && ms[i] < now ? ms[i] : now;
-            if (ms[i] >= least) continue;
-            least = ms[i];
-            best = i;
+            least = fminf(least, ms[i]);
         }
     }
-    cu_choose(s, n, c[best].variant, c[best].split, c[best].finish);
+    find_rivals(fresh, c, ms, count);
+    cu_choose(s, n, fresh->rival[0]);
 out:
     for (int i = 0; i < count; i++)
         if (graph[i]) cudaGraphExecDestroy(graph[i]);
@@ -238,23 +260,48 @@ static void take(const cu_session *s, cu_node *n, const cu_force *f)
     int count;
     const pq_cu_variant *v = cu_variants(n->kind, &count);
     const int i = cu_fits(&s->device, &v[f->variant % count]) ? f->variant % count : 0;
-    cu_choose(s, n, i, s->device.dependent ? f->split : 1, f->finish);
+    cu_choose(s, n, (cu_choice){i, s->device.dependent ? f->split : 1, f->finish});
 }
 
-/* The shape of a node like it, of an earlier session, or that measuring finds. */
-static pq_status choose(pq_ctx *ctx, cu_session *s, size_t i, const cu_tuned *tuned)
+/* What a node like it has, what is known, or what measuring finds, which is added to `fresh`. */
+static pq_status choose(pq_ctx *ctx, cu_session *s, size_t i, const cu_tuned *tuned,
+                        cu_fresh *fresh, size_t *n_fresh)
 {
     cu_node *n = &s->node[i];
     for (size_t j = 0; j < i; j++)
-        if (same_shape(&s->node[j], n)) {
-            const pq_cu_conv *p = &s->node[j].p.conv;
-            cu_choose(s, n, s->node[j].variant, p->split, cu_finish_of(&s->node[j]));
+        if (cu_same_shape(&s->node[j], n)) {
+            cu_choose(s, n, cu_choice_of(&s->node[j]));
             return PQ_OK;
         }
     if (cu_tuned_find(tuned, s, n)) return PQ_OK;
-    pq_status st = pq_prefix(ctx, measure(ctx, s, n), "node '%s' (%d pixels, %d channels)",
-                             cu_node_of(s, n->step)->name, n->p.conv.m, n->p.conv.n);
-    return st == PQ_OK ? cu_tuned_add(ctx, tuned, s, n) : st;
+    fresh[*n_fresh].node = i;
+    return pq_prefix(ctx, measure(ctx, s, n, &fresh[(*n_fresh)++]),
+                     "node '%s' (%d pixels, %d channels)", cu_node_of(s, n->step)->name,
+                     n->p.conv.m, n->p.conv.n);
+}
+
+/* What is not known yet is measured, in the network too where that is much of it: in a sweep each
+ * session has few layers that are new. */
+static pq_status choose_all(pq_ctx *ctx, cu_session *s)
+{
+    cu_tuned tuned;
+    cu_fresh *fresh = NULL;
+    size_t n_fresh = 0, n_layers = 0;
+    pq_status st = cu_tuned_open(ctx, &tuned);
+    if (st != PQ_OK) return st;
+    PQ_TRY(pq_alloc(ctx, &fresh, s->n_nodes, sizeof *fresh));
+    for (size_t i = 0; i < s->n_nodes; i++) {
+        if (s->node[i].kind < 0) continue;
+        n_layers++;
+        PQ_TRY(choose(ctx, s, i, &tuned, fresh, &n_fresh));
+    }
+    if (4 * n_fresh >= n_layers) PQ_TRY(cu_settle(ctx, s, fresh, n_fresh));
+    for (size_t i = 0; i < n_fresh; i++)
+        PQ_TRY(cu_tuned_add(ctx, &tuned, s, &s->node[fresh[i].node]));
+out:
+    cu_tuned_close(&tuned);
+    pq_free(fresh);
+    return st;
 }
 
 /* What launches of each variant may take, and how many blocks fit when they are persistent. */
@@ -287,20 +334,10 @@ out:
 
 pq_status cu_tune(pq_ctx *ctx, cu_session *s, const cu_force *force)
 {
-    cu_tuned tuned;
-    pq_status st = cu_tuned_open(ctx, &tuned);
-    if (st != PQ_OK) return st;
-    PQ_TRY(prepare(ctx, s));
+    const pq_status st = prepare(ctx, s);
     s->blocks = force ? force->blocks : 0;
-    for (size_t i = 0; i < s->n_nodes; i++) {
-        cu_node *n = &s->node[i];
-        if (n->kind < 0) continue;
-        if (force)
-            take(s, n, force);
-        else
-            PQ_TRY(choose(ctx, s, i, &tuned));
-    }
-out:
-    cu_tuned_close(&tuned);
-    return st;
+    if (st != PQ_OK || !force) return st == PQ_OK ? choose_all(ctx, s) : st;
+    for (size_t i = 0; i < s->n_nodes; i++)
+        if (s->node[i].kind >= 0) take(s, &s->node[i], force);
+    return PQ_OK;
 }

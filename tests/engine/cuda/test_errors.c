@@ -198,6 +198,8 @@ static void test_tuned_file(void **state)
     assert_int_equal(launches_of_compiling(&n), 0);
     assert_int_equal(unlink(path), 0);
     assert_int_equal(unsetenv("PQUANT_CUDA_TUNED"), 0);
+    assert_true(launches_of_compiling(&n) > 10); /* and without a file by the process */
+    assert_int_equal(launches_of_compiling(&n), 0);
     assert_int_equal(emulated.held, 0);
     end(&n);
 }
