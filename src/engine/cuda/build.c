@@ -107,7 +107,7 @@ static pq_status add_map(pq_ctx *ctx, cu_node **out, cu_session *s, size_t i, pq
 
 /* ---- single operators ---- */
 
-static float *staging_of(const cu_session *s, pq_slot_id id)
+float *cu_staging_of(const cu_session *s, pq_slot_id id)
 {
     for (size_t k = 0; k < s->base.n_inputs; k++)
         if (s->program->graph->input[k] == cu_slot_of(s, id)->value) return s->input[k];
@@ -123,7 +123,7 @@ static pq_status build_image(pq_ctx *ctx, cu_session *s, size_t i, bool focus)
     pq_status st = cu_add_node(ctx, &n, s, i, focus ? "focus" : "image", pq_cu_kernels_get()->image,
                                (int64_t)px.n * px.h * px.w);
     if (st != PQ_OK) return st;
-    n->p.image = (pq_cu_image){.x = staging_of(s, step->in[0]),
+    n->p.image = (pq_cu_image){.x = cu_staging_of(s, step->in[0]),
                                .c = (int)x->shape.dim[1],
                                .h = (int)x->shape.dim[2],
                                .w = (int)x->shape.dim[3],
@@ -515,7 +515,7 @@ static pq_status build_input(pq_ctx *ctx, cu_session *s, pq_slot_id id)
         bool reads = step->residual == id;
         for (int k = 0; k < step->n_in; k++) reads = reads || step->in[k] == id;
         if (!reads || s->step[i].skip) continue;
-        if (step->convert && slot->shape.rank == 4) continue;
+        if (s->step[i].stem != PQ_NONE || (step->convert && slot->shape.rank == 4)) continue;
         if (!step->convert && cu_node_of(s, i)->op == PQ_OP_FOCUS) continue;
         wanted = true;
         by = i;
@@ -529,7 +529,7 @@ static pq_status build_input(pq_ctx *ctx, cu_session *s, pq_slot_id id)
     const pq_cu_pixels px = cu_pixels(slot);
     PQ_TRY(cu_add_node(ctx, &n, s, by, "image", pq_cu_kernels_get()->image,
                        (int64_t)px.n * px.h * px.w));
-    n->p.image = (pq_cu_image){.x = staging_of(s, id),
+    n->p.image = (pq_cu_image){.x = cu_staging_of(s, id),
                                .c = (int)slot->shape.dim[1],
                                .h = px.h,
                                .w = px.w,

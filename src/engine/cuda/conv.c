@@ -33,7 +33,7 @@ static pq_status read_source(pq_ctx *ctx, source *w, const cu_session *s, size_t
     w->groups = conv ? (int)v->groups : 1;
     w->taps = conv ? (int)(v->kernel[0] * v->kernel[1]) : 1;
     w->o = outputs_of(s, i);
-    w->c = conv ? cu_channels(cu_slot_of(s, p->step[i].in[0])) / w->groups
+    w->c = conv ? cu_channels(cu_slot_of(s, cu_input_of(s, i))) / w->groups
                 : (int)(pq_shape_count(&pq_in(p->graph, n, 1)->shape) / w->o);
     w->order = n->op == PQ_OP_CONV                      ? OIHW
                : n->op == PQ_OP_CONV_TRANSPOSE          ? IOHW
@@ -102,9 +102,13 @@ bool cu_conv_is_dense(const cu_session *s, size_t i)
 
 static int kind_of(const cu_session *s, size_t i)
 {
-    const pq_slot *in = cu_slot_of(s, s->program->step[i].in[0]);
+    const pq_slot_id id = cu_input_of(s, i);
+    const pq_slot *in = cu_slot_of(s, id);
     const size_t e = pq_dtype_size(in->dtype);
-    const pq_slot_id id = s->program->step[i].in[0];
+    const int kind = in->dtype == PQ_S8    ? PQ_CU_KIND_S8
+                     : in->dtype == PQ_F16 ? PQ_CU_KIND_F16
+                                           : PQ_CU_KIND_F32;
+    if (s->step[i].stem != PQ_NONE) return kind;
     /* Chunks are read whole. What lies behind the last channel meets weights of zero, which takes a
      * finite number: integers are, and what a list of places stores. */
     const bool finite =
@@ -112,19 +116,18 @@ static int kind_of(const cu_session *s, size_t i)
     if (!cu_conv_is_dense(s, i) || !finite || (size_t)cu_pitch(s, id) * e % PQ_CU_CHUNK ||
         (size_t)(cu_data(s, id) - s->arena) % PQ_CU_CHUNK)
         return -1;
-    return in->dtype == PQ_S8    ? PQ_CU_KIND_S8
-           : in->dtype == PQ_F16 ? PQ_CU_KIND_F16
-                                 : PQ_CU_KIND_F32;
+    return kind;
 }
 
 static void fill_window(const cu_session *s, size_t i, pq_cu_conv *p)
 {
     const pq_step *step = &s->program->step[i];
     const pq_node *n = cu_node_of(s, i);
-    const pq_slot *in = cu_slot_of(s, step->in[0]), *out = cu_slot_of(s, step->out[0]);
+    const pq_slot_id x = cu_input_of(s, i);
+    const pq_slot *in = cu_slot_of(s, x), *out = cu_slot_of(s, step->out[0]);
     const pq_window *w = &n->attr.window;
-    p->x = cu_data(s, step->in[0]);
-    p->x_pitch = cu_pitch(s, step->in[0]) * (int)pq_dtype_size(in->dtype);
+    p->x = cu_data(s, x);
+    p->x_pitch = cu_pitch(s, x) * (int)pq_dtype_size(in->dtype);
     p->in = cu_form(in);
     p->out = cu_pixels(out);
     p->m = p->out.n * p->out.h * p->out.w;
@@ -276,6 +279,24 @@ static int total_outputs(const cu_session *s, size_t leader)
     return n;
 }
 
+/* Of a node that is complete for conv_mma. */
+static void make_stem(const cu_session *s, cu_node *n)
+{
+    const bool int8 = n->kind == PQ_CU_KIND_S8;
+    pq_cu_stem *p = &n->p.stem;
+    const pq_cu_stem_kernel k = int8 ? pq_cu_stem_s8(p->conv.n) : pq_cu_stem_f16(p->conv.n);
+    p->image = cu_staging_of(s, s->program->step[n->step].in[0]);
+    p->in = cu_stem_input(s, n->step);
+    n->impl = int8 ? "stem s8" : "stem f16";
+    n->kind = -1;
+    n->kernel = k.kernel;
+    n->block = (unsigned)k.threads;
+    n->smem = (unsigned)k.smem;
+    n->grid[0] = (unsigned)pq_cu_ceil(p->conv.out.w, k.cols);
+    n->grid[1] = (unsigned)pq_cu_ceil(p->conv.out.h, k.rows);
+    n->grid[2] = (unsigned)p->conv.out.n;
+}
+
 static pq_status build_dense(pq_ctx *ctx, cu_session *s, size_t i, int kind)
 {
     static const pq_dtype stored[] = {PQ_F16, PQ_S8, PQ_F32};
@@ -317,6 +338,7 @@ static pq_status build_dense(pq_ctx *ctx, cu_session *s, size_t i, int kind)
     }
     find_plain(p, kind);
     p->tie = tie_of(s, n);
+    if (s->step[i].stem != PQ_NONE) make_stem(s, n);
 out:
     free_source(&w);
     return st;

@@ -237,12 +237,39 @@ static __device__ __forceinline__ void finish_as(const pq_cu_conv &p, const pq_c
 #undef FINISH_INTEGERS
 }
 
-/* One place of store_registers, SIZE bytes an element; a residual is of the type multiplied, and so
- * is the place then. */
+/* The residual of a tile to where its results will be, which are of the same type: the one that is
+ * multiplied. Eight channels at a time, as store_place takes them. */
+template <int KIND, int BM, int BN, int THREADS>
+static __device__ __forceinline__ void copy_residual(const pq_cu_conv &p, shared_at place, int m0,
+                                                     int n0)
+{
+    enum {
+        SIZE = KIND == MMA_S8 ? 1 : 2,
+        LD = BN * SIZE + 16,
+        GROUPS = BN / 8,
+        ROWS = THREADS / GROUPS
+    };
+    const int my_row = (int)(threadIdx.x / GROUPS), my_col = (int)(threadIdx.x % GROUPS * 8);
+    const int rows = my_row < ROWS && n0 + my_col < p.n ? (p.m - m0 < BM ? p.m - m0 : BM) : 0;
+    const uint8_t *from =
+        p.residual + ((int64_t)(m0 + my_row) * p.residual_pitch + (n0 + my_col)) * SIZE;
+    shared_at to = place + (shared_at)(my_row * LD + my_col * SIZE);
+#pragma unroll 1
+    for (int r = my_row; r < rows; r += ROWS) {
+        if constexpr (SIZE == 1)
+            copy8(to, from);
+        else
+            copy16(to, from);
+        from += (int64_t)p.residual_pitch * (ROWS * SIZE);
+        to += ROWS * LD;
+    }
+}
+
+/* One place of store_registers, SIZE bytes an element; `there`: the residual is. */
 template <int KIND, int SIZE, int BM, int BN, int THREADS, int MI, int NI, typename T>
 static __device__ __forceinline__ void
 store_place(const pq_cu_conv &p, const pq_cu_dest &d, const T (&acc)[MI][NI][4], uint8_t *smem,
-            const float *scale, const float *bias, int row, int col, int m0, int n0)
+            const float *scale, const float *bias, int row, int col, int m0, int n0, bool there)
 {
     enum {
         LD = BN * SIZE + 16,
@@ -252,23 +279,19 @@ store_place(const pq_cu_conv &p, const pq_cu_dest &d, const T (&acc)[MI][NI][4],
     typedef typename std::conditional<SIZE == 1, uint2, uint4>::type eight;
     const unsigned tid = threadIdx.x;
     const int my_row = (int)(tid / GROUPS), my_col = (int)(tid % GROUPS * 8), up = d.up;
-    const int rows = my_row < ROWS && n0 + my_col < p.n ? (p.m - m0 < BM ? p.m - m0 : BM) : 0;
+    const int last = last_of(d);
+    const bool behind = n0 + my_col >= d.last; /* zeros there */
+    const int rows = my_row < ROWS && n0 + my_col < last ? (p.m - m0 < BM ? p.m - m0 : BM) : 0;
     uint8_t *const mine = smem + my_row * LD + my_col * SIZE;
-    if (SIZE == (KIND == MMA_S8 ? 1 : 2) && p.residual) {
-        const uint8_t *from =
-            p.residual + ((int64_t)(m0 + my_row) * p.residual_pitch + (n0 + my_col)) * SIZE;
-        uint8_t *to = mine;
-#pragma unroll 1
-        for (int r = my_row; r < rows; r += ROWS) {
-            *(eight *)to = *(const eight *)from;
-            from += (int64_t)p.residual_pitch * (ROWS * SIZE);
-            to += ROWS * LD;
-        }
+    if (SIZE == (KIND == MMA_S8 ? 1 : 2) && p.residual && !there) {
+        copy_residual<KIND, BM, BN, THREADS>(p, shared_address(smem), m0, n0);
+        copies_commit();
+        copies_wait<0>();
         __syncthreads();
     }
     finish_as<KIND, SIZE, LD>(p, d, acc, smem + row * LD + col * SIZE, scale + col, bias + col);
     __syncthreads();
-    if (n0 + my_col < d.first || n0 + my_col >= d.last) return;
+    if (n0 + my_col < d.first || n0 + my_col >= last) return;
     uint8_t *const data = (uint8_t *)d.data + (n0 + my_col - d.first) * SIZE;
     const uint8_t *from = mine;
     const int pitch = d.pitch * SIZE;
@@ -276,7 +299,7 @@ store_place(const pq_cu_conv &p, const pq_cu_dest &d, const T (&acc)[MI][NI][4],
         uint8_t *to = data + (int64_t)(m0 + my_row) * pitch;
 #pragma unroll 1
         for (int r = my_row; r < rows; r += ROWS) {
-            *(eight *)to = *(const eight *)from;
+            *(eight *)to = behind ? eight() : *(const eight *)from;
             from += ROWS * LD;
             to += (int64_t)pitch * ROWS;
         }
@@ -284,7 +307,7 @@ store_place(const pq_cu_conv &p, const pq_cu_dest &d, const T (&acc)[MI][NI][4],
     }
 #pragma unroll 1
     for (int r = my_row; r < rows; r += ROWS) {
-        const eight v = *(const eight *)from;
+        const eight v = behind ? eight() : *(const eight *)from;
         uint8_t *to = data + place_of(d, p.out, m0 + r) * SIZE;
         from += ROWS * LD;
 #pragma unroll 1
@@ -299,24 +322,29 @@ store_place(const pq_cu_conv &p, const pq_cu_dest &d, const T (&acc)[MI][NI][4],
  * it is stored, eight channels at a time in and out: a third of the instructions of the general
  * way. But they are as many as a thread has sums, and fetching code is what a block that is alone
  * waits for. row, col: in the block, of this lane's first sum. Rows in shared memory lie so that
- * eight of them are in different banks. Where there is a residual, it lies there first.
+ * eight of them are in different banks. Where there is a residual, it lies there first: with memory
+ * of its own it has come while the sums were made, but for a second place.
  */
 template <int KIND, int BM, int BN, int THREADS, int MI, int NI, typename T>
 static __device__ __forceinline__ void
 store_registers(const pq_cu_conv &p, T (&acc)[MI][NI][4], uint8_t *smem, const float *scale,
                 const float *bias, int row, int col, int m0, int n0)
 {
+    bool there = p.staging != 0;
 #pragma unroll 1
     for (int k = 0; k < p.n_dest; k++) {
         const pq_cu_dest &d = p.dest[k];
-        if (d.last <= n0 || d.first >= n0 + BN) continue;
+        if (last_of(d) <= n0 || d.first >= n0 + BN) continue;
         if (k > 0) __syncthreads();
         /* Integers as floats would be kept for all places: twice the registers. */
         sums_anew(acc);
         if (d.form.scale != 0)
-            store_place<KIND, 1, BM, BN, THREADS>(p, d, acc, smem, scale, bias, row, col, m0, n0);
+            store_place<KIND, 1, BM, BN, THREADS>(p, d, acc, smem, scale, bias, row, col, m0, n0,
+                                                  there);
         else
-            store_place<KIND, 2, BM, BN, THREADS>(p, d, acc, smem, scale, bias, row, col, m0, n0);
+            store_place<KIND, 2, BM, BN, THREADS>(p, d, acc, smem, scale, bias, row, col, m0, n0,
+                                                  there);
+        there = false;
     }
 }
 
@@ -481,6 +509,12 @@ __global__ void __launch_bounds__(PQ_CU_CONV_THREADS(BM, BN, WM, WN, WK),
     int m0 = (int)blockIdx.x * BM;
 #pragma unroll 1
     do {
+        if constexpr (KIND != MMA_F32 && PARTS == 1) {
+            if (p.staging && p.residual) { /* with the copies of this tile's first step */
+                if (m0 != (int)blockIdx.x * BM) __syncthreads(); /* the last results are read */
+                copy_residual<KIND, BM, BN, THREADS>(p, base + (shared_at)p.staging, m0, n0);
+            }
+        }
 #pragma unroll
         for (int i = 0; i < MI; i++)
 #pragma unroll
@@ -557,7 +591,12 @@ __global__ void __launch_bounds__(PQ_CU_CONV_THREADS(BM, BN, WM, WN, WK),
         }
         if constexpr (KIND != MMA_F32 && PARTS == 1) {
             if (!p.in_registers) break;
-            if (p.staging == 0) __syncthreads(); /* the tiles' memory, which others still read */
+            if (p.staging == 0)
+                __syncthreads(); /* the tiles' memory, which others still read */
+            else if (p.residual && steps <= AHEAD) { /* no later step has waited for it */
+                copies_wait<0>();
+                __syncthreads();
+            }
             store_registers<KIND, BM, BN, THREADS>(p, acc, smem + p.staging, scale, bias, sum_row,
                                                    sum_col, m0, n0);
             m0 += (int)gridDim.x * BM;
@@ -606,7 +645,7 @@ __global__ void __launch_bounds__(PQ_CU_CONV_THREADS(BM, BN, WM, WN, WK),
 #pragma unroll 1
     for (int e = (int)tid + rank * THREADS; e < BM * (BN / 8); e += THREADS * p.split) {
         const int row = e / (BN / 8), col = e % (BN / 8) * 8, m = m0 + row, c = n0 + col;
-        if (m >= p.m || c >= p.n) continue;
+        if (m >= p.m || c >= pq_cu_ceil(p.n, PQ_CU_PITCH) * PQ_CU_PITCH) continue;
         sum t[8];
 #pragma unroll
         for (int i = 0; i < 8; i++) t[i] = 0;

@@ -41,8 +41,9 @@ typedef struct cu_extra {
 } cu_extra;
 
 typedef struct cu_step {
-    bool skip;     /* done by others */
-    size_t leader; /* convolutions of one input run as one: the first of them; else itself */
+    bool skip;       /* done by others */
+    pq_slot_id stem; /* the result of Focus that it makes for itself, from the image; or PQ_NONE */
+    size_t leader;   /* convolutions of one input run as one: the first of them; else itself */
     float factor[PQ_CU_LEVELS];
     int n_dest; /* places so far */
     bool side;  /* on the second branch, as its place-th */
@@ -50,6 +51,16 @@ typedef struct cu_step {
     int wait;     /* step of the other branch that ends before this one begins, or -1 */
     int from, to; /* steps of the main branch between which it may run, both included */
 } cu_step;
+
+/** Where conv_mma finishes its sums: in shared memory, in the registers where they are, or there by
+ * blocks that take several tiles, one after the other. */
+typedef enum cu_finish { CU_IN_SHARED, CU_IN_REGISTERS, CU_PERSISTENT } cu_finish;
+
+/** How conv_mma runs a layer: its shape, blocks that share the inner dimension, where it ends. */
+typedef struct cu_choice {
+    int variant, split;
+    cu_finish finish;
+} cu_choice;
 
 /** One kernel launch. */
 typedef struct cu_node {
@@ -60,11 +71,12 @@ typedef struct cu_node {
     bool side; /* on the second branch (cu_step says where there) */
     int wait;  /* node of the other branch that ends before this one begins, or -1 */
     int kind;  /* conv_mma: PQ_CU_KIND_*, else -1 */
-    int variant;
+    cu_choice how;
     const char *impl;
     size_t weight_at, scale_at, bias_at; /* convolutions: offsets in the blob; SIZE_MAX: none */
     union {
         pq_cu_conv conv;
+        pq_cu_stem stem; /* begins with conv */
         pq_cu_rows rows;
         pq_cu_pool pool;
         pq_cu_spp spp;
@@ -84,16 +96,6 @@ typedef struct cu_device {
     bool groups;    /* and wgmma, where this was built with it: of 9.0 alone */
     char name[96];
 } cu_device;
-
-/** Where conv_mma finishes its sums: in shared memory, in the registers where they are, or there by
- * blocks that take several tiles, one after the other. */
-typedef enum cu_finish { CU_IN_SHARED, CU_IN_REGISTERS, CU_PERSISTENT } cu_finish;
-
-/** How conv_mma runs a layer: its shape, blocks that share the inner dimension, where it ends. */
-typedef struct cu_choice {
-    int variant, split;
-    cu_finish finish;
-} cu_choice;
 
 /** For tests. */
 typedef struct cu_force {
@@ -171,6 +173,11 @@ static inline const pq_node *cu_node_of(const cu_session *s, size_t i)
 {
     return &s->program->graph->node[s->program->step[i].node];
 }
+/** What step i reads first, where it is a convolution behind Focus: the result of that. */
+static inline pq_slot_id cu_input_of(const cu_session *s, size_t i)
+{
+    return s->step[i].stem != PQ_NONE ? s->step[i].stem : s->program->step[i].in[0];
+}
 static inline bool cu_is_weighted(const cu_session *s, size_t i)
 {
     return !s->program->step[i].convert && pq_op_is_weighted(cu_node_of(s, i)->op) &&
@@ -223,6 +230,10 @@ PQ_MUST_USE pq_status cu_layout(pq_ctx *ctx, cu_session *s, const cu_force *forc
 size_t cu_slot_bytes(const cu_session *s, pq_slot_id id);
 /** The list of places of step i's result (and of those it leads). */
 int cu_dests(const cu_session *s, size_t i, int first, pq_cu_dest dest[PQ_CU_DESTS]);
+/** What the image passes on its way into stem. */
+pq_cu_dest cu_stem_input(const cu_session *s, size_t i);
+/** The buffer of a plain input. */
+float *cu_staging_of(const cu_session *s, pq_slot_id id);
 /** Is step i a maximum over windows of stride 1 that keeps the size, of a map that fits a block? */
 bool cu_pool_is_same(const cu_session *s, size_t i);
 /** Steps to launches. */
@@ -254,7 +265,6 @@ PQ_MUST_USE pq_status cu_tuned_add(pq_ctx *ctx, const cu_tuned *t, const cu_sess
 
 /** Sets grid and shared memory of a conv_mma node, finished as asked for where possible. */
 void cu_choose(const cu_session *s, cu_node *n, cu_choice c);
-cu_choice cu_choice_of(const cu_node *n);
 /** Do they differ only in where their operands lie? */
 bool cu_same_shape(const cu_node *a, const cu_node *b);
 /** Can the device run it? */
@@ -263,7 +273,7 @@ const pq_cu_variant *cu_variants(int kind, int *n);
 /** Measures how each conv_mma node runs fastest. */
 PQ_MUST_USE pq_status cu_tune(pq_ctx *ctx, cu_session *s, const cu_force *force);
 
-enum { CU_RIVALS = 4 };
+enum { CU_RIVALS = 12 };
 /** A layer measured by this session. */
 typedef struct cu_fresh {
     size_t node;

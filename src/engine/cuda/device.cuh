@@ -281,13 +281,20 @@ static __device__ __forceinline__ int64_t place_of(const pq_cu_dest &d, const pq
     return at * d.pitch;
 }
 
+/* Behind the last channel that is written. Where what follows is padding it is written as well:
+ * sectors of 32 bytes that are written in part take twice the time. */
+static __device__ __forceinline__ int last_of(const pq_cu_dest &d)
+{
+    return d.spare ? d.first + d.pitch : d.last;
+}
+
 /* Channels c .. c + 7 of pixel m to a place, if they belong there. n: how many of the eight exist.
  */
 static __device__ __forceinline__ void store_at(const pq_cu_dest &d, const pq_cu_pixels &px, int m,
                                                 int c, int n, const float y[8])
 {
     const int first = d.first, last = d.last, up = d.up;
-    if (c < first || c >= last) return;
+    if (c < first || c >= last_of(d)) return;
     const int left = last - c < n ? last - c : n;
     float t[8];
 #pragma unroll

@@ -22,6 +22,16 @@ const pq_cu_variant *pq_cu_variants_f16(int *n);
 const pq_cu_variant *pq_cu_variants_s8(int *n);
 const pq_cu_variant *pq_cu_variants_f32(int *n);
 
+/** pq_cu_stem: a block rows x cols pixels of an image. */
+typedef struct pq_cu_stem_kernel {
+    const void *kernel;
+    int rows, cols, threads, smem;
+} pq_cu_stem_kernel;
+
+/** For n output channels, at most PQ_CU_STEM_CHANNELS. */
+pq_cu_stem_kernel pq_cu_stem_f16(int n);
+pq_cu_stem_kernel pq_cu_stem_s8(int n);
+
 /** The others: threads a block, and what one thread does. */
 typedef struct pq_cu_kernels {
     const void *depthwise; /* pq_cu_conv: 8 channels of a pixel */
@@ -36,7 +46,7 @@ typedef struct pq_cu_kernels {
     const void *decode;    /* pq_cu_decode: 8 classes of an anchor; behind those 16 an anchor */
 } pq_cu_kernels;
 
-enum { PQ_CU_THREADS = 128, PQ_CU_SPP_THREADS = 256 };
+enum { PQ_CU_THREADS = 128, PQ_CU_SPP_THREADS = 512 };
 
 const pq_cu_kernels *pq_cu_kernels_get(void);
 

@@ -5,8 +5,6 @@
 
 #include "engine/cuda/cuda.h"
 
-enum { ALIGN = 16 }; /* elements: 16 bytes in every form */
-
 int cu_whole_factor(const cu_session *s, size_t i)
 {
     const pq_step *step = &s->program->step[i];
@@ -46,7 +44,7 @@ int cu_pitch(const cu_session *s, pq_slot_id id)
     int channel;
     const pq_slot *r = cu_slot_of(s, cu_root_of(s, id, &channel));
     if (r->shape.rank != 4) return cu_channels(r);
-    return pq_cu_ceil(cu_channels(r), ALIGN) * ALIGN;
+    return pq_cu_ceil(cu_channels(r), PQ_CU_PITCH) * PQ_CU_PITCH;
 }
 
 uint8_t *cu_data(const cu_session *s, pq_slot_id id)
@@ -202,7 +200,7 @@ static pq_status place_concat(pq_ctx *ctx, cu_session *s, size_t i)
         const bool same =
             x->dtype == out->dtype && (x->form != PQ_FORM_QUANTIZED || same_grid(x, out));
         const bool made = !x->constant && !at->plain && from >= 0;
-        const bool aligned = channel % ALIGN == 0;
+        const bool aligned = channel % PQ_CU_PITCH == 0;
         const bool concat = made && is_concat(s, (size_t)from) && s->step[from].skip;
         if (same && made && at->root == id && (at->owner >= 0 || concat) &&
             x->last != (int)s->program->n_steps &&
@@ -363,6 +361,7 @@ static pq_status find_places(pq_ctx *ctx, cu_session *s)
     }
     for (size_t i = 0; i < p->n_steps; i++) {
         s->step[i].leader = i;
+        s->step[i].stem = PQ_NONE;
         for (int l = 0; l < PQ_CU_LEVELS; l++) s->step[i].factor[l] = 1.0f;
         if (!stores_list(s, i)) continue;
         s->slot[p->step[i].out[0]].owner = (int)i;
@@ -406,6 +405,41 @@ static void find_needed(cu_session *s)
     }
     for (size_t i = p->n_slots; i-- > 0;) /* slices of what is needed; concats come after parts */
         if (s->slot[i].root != i && s->slot[s->slot[i].root].needed) s->slot[i].needed = true;
+}
+
+/* Focus of a plain image, for a 3 x 3 convolution alone, which then makes it for itself. */
+static void merge_stem(cu_session *s, size_t i)
+{
+    pq_program *p = s->program;
+    const pq_shape *image = &cu_slot_of(s, p->step[i].in[0])->shape;
+    pq_slot_id id = PQ_NONE;
+    size_t j = i + 1;
+    if (s->step[i].skip || !s->slot[p->step[i].in[0]].plain || image->rank != 4 ||
+        image->dim[1] != 3 || image->dim[0] > UINT16_MAX || image->dim[2] > UINT16_MAX)
+        return;
+    for (size_t k = 0; k < p->n_slots; k++) {
+        if (s->slot[k].owner != (int)i || !s->slot[k].needed) continue;
+        if (id != PQ_NONE || s->slot[k].root != k || s->slot[k].up != 1) return;
+        id = (pq_slot_id)k;
+    }
+    for (size_t k = 0; k < s->n_extra; k++)
+        if (s->slot[s->extra[k].from].owner == (int)i) return;
+    if (id == PQ_NONE || readers_of(s, id) != 1) return;
+    while (j < p->n_steps && p->step[j].in[0] != id) j++;
+    if (j == p->n_steps || !cu_is_weighted(s, j) || cu_node_of(s, j)->op != PQ_OP_CONV ||
+        !cu_conv_is_dense(s, j) || cu_slot_of(s, id)->dtype == PQ_F32 ||
+        p->step[j].residual != PQ_NONE ||
+        cu_channels(cu_slot_of(s, p->step[j].out[0])) > PQ_CU_STEM_CHANNELS)
+        return;
+    const pq_window *w = &cu_node_of(s, j)->attr.window;
+    for (int k = 0; k < 4; k++)
+        if (w->pad[k] != 1) return;
+    for (int k = 0; k < 2; k++)
+        if (w->kernel[k] != 3 || w->stride[k] != 1 || w->dilation[k] != 1) return;
+    s->step[i].skip = true;
+    s->slot[id].needed = false;
+    s->step[j].stem = id;
+    p->step[j].in[0] = p->step[i].in[0];
 }
 
 /* A slice in a concat that nobody reads may still be read itself: then the concat's bytes exist. */
@@ -476,6 +510,8 @@ pq_status cu_layout(pq_ctx *ctx, cu_session *s, const cu_force *force)
     pq_status st;
     PQ_TRY(find_places(ctx, s));
     find_needed(s);
+    for (size_t i = 0; i < p->n_steps; i++)
+        if (!p->step[i].convert && cu_node_of(s, i)->op == PQ_OP_FOCUS) merge_stem(s, i);
     PQ_TRY(cu_branch(ctx, s));
     PQ_TRY(pq_alloc(ctx, &size, p->n_slots, sizeof *size));
     PQ_TRY(pq_alloc(ctx, &offset, p->n_slots, sizeof *offset));
@@ -548,4 +584,12 @@ int cu_dests(const cu_session *s, size_t i, int first, pq_cu_dest dest[PQ_CU_DES
             fill_dest(s, &dest[k++], &c, x->to, x->channel, first, n);
     }
     return k;
+}
+
+pq_cu_dest cu_stem_input(const cu_session *s, size_t i)
+{
+    const pq_slot_id id = s->step[i].stem;
+    pq_cu_dest d;
+    fill_dest(s, &d, &s->slot[id], id, 0, 0, cu_channels(cu_slot_of(s, id)));
+    return d;
 }

@@ -121,6 +121,17 @@ static __device__ __forceinline__ void copy16_if(shared_at to, const uint8_t *fr
 #endif
 }
 
+/* 8 bytes. */
+static __device__ __forceinline__ void copy8(shared_at to, const uint8_t *from)
+{
+#if __CUDA_ARCH__ >= 800
+    asm volatile("cp.async.ca.shared.global [%0], [%1], 8;" ::"r"(to), "l"(from) : "memory");
+#else
+    const uint2 v = *(const uint2 *)from;
+    asm volatile("st.shared.v2.u32 [%0], {%1, %2};" ::"r"(to), "r"(v.x), "r"(v.y) : "memory");
+#endif
+}
+
 static __device__ __forceinline__ void copies_commit()
 {
 #if __CUDA_ARCH__ >= 800

@@ -139,7 +139,8 @@ static pq_status upload(pq_ctx *ctx, cu_session *s)
     for (size_t i = 0; i < s->n_nodes; i++) {
         cu_node *n = &s->node[i];
         const pq_cu_kernels *k = pq_cu_kernels_get();
-        if (n->kind >= 0 || n->kernel == k->depthwise || n->kernel == k->direct) {
+        if (n->kind >= 0 || s->step[n->step].stem != PQ_NONE || n->kernel == k->depthwise ||
+            n->kernel == k->direct) {
             n->p.conv.weight = s->constants + n->weight_at;
             n->p.conv.scale = (const float *)(const void *)(s->constants + n->scale_at);
             n->p.conv.bias = (const float *)(const void *)(s->constants + n->bias_at);
@@ -410,7 +411,7 @@ static void describe_layer(const cu_session *s, const cu_node *n, pq_layer *l)
     snprintf(l->node, sizeof l->node, "%s", name_of(s, n));
     if (n->kind >= 0) {
         int unused;
-        const pq_cu_variant *v = &cu_variants(n->kind, &unused)[n->variant];
+        const pq_cu_variant *v = &cu_variants(n->kind, &unused)[n->how.variant];
         snprintf(l->impl, sizeof l->impl, "%s %dx%dx%d/%d/%d", n->impl, v->bm, v->bn, v->row, v->wk,
                  n->p.conv.split);
     } else

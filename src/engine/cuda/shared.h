@@ -56,6 +56,9 @@ typedef struct pq_cu_form {
     int zp;
 } pq_cu_form;
 
+/** Elements from pixel to pixel of a map are a multiple of it: 16 bytes in every form. */
+enum { PQ_CU_PITCH = 16 };
+
 /** One place of a result. The value goes through round16, then pre (quantize and back), then form:
  *  the conversions that stood between the node and this stored form. */
 typedef struct pq_cu_dest {
@@ -123,6 +126,16 @@ typedef struct pq_cu_conv {
     int n_dest;
     pq_cu_dest dest[PQ_CU_DESTS];
 } pq_cu_conv;
+
+/** Output channels of stem, at most. */
+enum { PQ_CU_STEM_CHANNELS = 64 };
+
+/** Focus of a plain float32 image [n, 3, 2h, 2w] and a 3 x 3 convolution of what it gives. */
+typedef struct pq_cu_stem {
+    pq_cu_conv conv;
+    const float *image;
+    pq_cu_dest in; /* what the image passes on its way to the form that is multiplied */
+} pq_cu_stem;
 
 /** Elementwise on maps of the same pixels, eight channels a thread. */
 typedef struct pq_cu_rows {

@@ -7,7 +7,7 @@
 #include "engine/cuda/cuda.h"
 
 enum { REPEATS = 16, ROUNDS = 5, MOST_CANDIDATES = 320, SPLITS = 6, WAVES = 4 };
-static const float FAR_BEHIND = 1.5f, NEAR = 1.2f;
+static const float FAR_BEHIND = 1.5f, NEAR = 1.35f;
 
 const pq_cu_variant *cu_variants(int kind, int *n)
 {
@@ -56,31 +56,24 @@ void cu_choose(const cu_session *s, cu_node *n, cu_choice c)
     int unused;
     const pq_cu_variant *v = &cu_variants(n->kind, &unused)[c.variant];
     pq_cu_conv *p = &n->p.conv;
-    const int split = c.split;
-    const int blocks = c.finish == CU_PERSISTENT && may_persist(n, v, split)
+    const int blocks = c.finish == CU_PERSISTENT && may_persist(n, v, c.split)
                            ? persistent_blocks(s, n, c.variant)
                            : 0;
-    p->split = split;
-    p->steps = pq_cu_ceil(pq_cu_ceil(p->k_chunks, v->row / PQ_CU_CHUNK), split);
-    p->in_registers = c.finish != CU_IN_SHARED && may_in_registers(n, v, split);
+    p->split = c.split;
+    p->steps = pq_cu_ceil(pq_cu_ceil(p->k_chunks, v->row / PQ_CU_CHUNK), c.split);
+    p->in_registers = c.finish != CU_IN_SHARED && may_in_registers(n, v, c.split);
     p->staging = blocks ? v->smem : 0;
-    n->variant = c.variant;
+    n->how = (cu_choice){c.variant, c.split,
+                         blocks            ? CU_PERSISTENT
+                         : p->in_registers ? CU_IN_REGISTERS
+                                           : CU_IN_SHARED};
     n->kernel = v->kernel;
     n->block = (unsigned)v->threads;
     n->smem = (unsigned)(blocks ? persistent_smem(n->kind, v) : v->smem);
     n->grid[0] = (unsigned)(blocks ? blocks : pq_cu_ceil(p->m, v->bm));
     n->grid[1] = (unsigned)pq_cu_ceil(p->n, v->bn);
-    n->grid[2] = (unsigned)split;
-    n->cluster = split > 1 ? (unsigned)split : 0;
-}
-
-cu_choice cu_choice_of(const cu_node *n)
-{
-    const pq_cu_conv *p = &n->p.conv;
-    const cu_finish finish = p->staging        ? CU_PERSISTENT
-                             : p->in_registers ? CU_IN_REGISTERS
-                                               : CU_IN_SHARED;
-    return (cu_choice){n->variant, p->split, finish};
+    n->grid[2] = (unsigned)c.split;
+    n->cluster = c.split > 1 ? (unsigned)c.split : 0;
 }
 
 cudaError_t cu_launch(const cu_session *s, const cu_node *n, cudaStream_t stream)
@@ -192,7 +185,7 @@ static int repeats_of(const candidate *c, int count)
     return (int)fmax(2, fmin(REPEATS, 200 / least));
 }
 
-/* The fastest, and what came near: of each way to end the two fastest. */
+/* The fastest, and what came near: of each way to end the four fastest. */
 static void find_rivals(cu_fresh *fresh, const candidate *c, const float *ms, int count)
 {
     bool taken[MOST_CANDIDATES] = {false};
@@ -202,7 +195,7 @@ static void find_rivals(cu_fresh *fresh, const candidate *c, const float *ms, in
     for (fresh->n = 0; fresh->n < CU_RIVALS; fresh->n++) {
         int best = -1;
         for (int i = 0; i < count; i++)
-            if (!taken[i] && ms[i] <= NEAR * least && of[c[i].how.finish] < 2 &&
+            if (!taken[i] && ms[i] <= NEAR * least && of[c[i].how.finish] < 4 &&
                 (best < 0 || ms[i] < ms[best]))
                 best = i;
         if (best < 0) break;
@@ -270,7 +263,7 @@ static pq_status choose(pq_ctx *ctx, cu_session *s, size_t i, const cu_tuned *tu
     cu_node *n = &s->node[i];
     for (size_t j = 0; j < i; j++)
         if (cu_same_shape(&s->node[j], n)) {
-            cu_choose(s, n, cu_choice_of(&s->node[j]));
+            cu_choose(s, n, s->node[j].how);
             return PQ_OK;
         }
     if (cu_tuned_find(tuned, s, n)) return PQ_OK;

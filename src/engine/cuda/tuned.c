@@ -115,9 +115,8 @@ pq_status cu_tuned_add(pq_ctx *ctx, const cu_tuned *t, const cu_session *s, cons
     char line[LINE + 80], value[64];
     int unused;
     key_of(line, s, n);
-    value_of(value, &cu_variants(n->kind, &unused)[n->variant]);
-    snprintf(line + strlen(line), 80, "%s%d%s", value, n->p.conv.split,
-             finished[cu_choice_of(n).finish]);
+    value_of(value, &cu_variants(n->kind, &unused)[n->how.variant]);
+    snprintf(line + strlen(line), 80, "%s%d%s", value, n->p.conv.split, finished[n->how.finish]);
     if (t->path) return pq_file_append_line(ctx, t->path, line);
     char *longer;
     const pq_status st = pq_asprintf(ctx, &longer, "%s%s\n", of_process ? of_process : "", line);

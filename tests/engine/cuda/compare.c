@@ -68,8 +68,10 @@ void compare_engines(tally *t, pq_ctx *ctx, const pq_graph *g, const pq_plan *pl
     PQ_CHECK(ctx, pq_compile(ctx, &a, &pq_engine_ref, g, plan, &opts));
     PQ_CHECK(ctx, cu_session_new(ctx, &b, g, plan, &opts, force));
     const cu_session *s = (const cu_session *)b;
-    for (size_t i = 0; i < s->n_nodes; i++)
-        t->persistent += s->node[i].kind >= 0 && cu_choice_of(&s->node[i]).finish == CU_PERSISTENT;
+    for (size_t i = 0; i < s->n_nodes; i++) {
+        t->stems += s->step[s->node[i].step].stem != PQ_NONE;
+        t->persistent += s->node[i].kind >= 0 && s->node[i].how.finish == CU_PERSISTENT;
+    }
     PQ_CHECK(ctx, pq_session_outputs(ctx, &x, a));
     PQ_CHECK(ctx, pq_session_outputs(ctx, &y, b));
     PQ_CHECK(ctx, pq_run(ctx, a, in, 1, x, a->n_outputs));

@@ -6,8 +6,10 @@
 #include "graphs.h"
 
 typedef struct tally {
-    size_t elements, unequal, persistent; /* persistent: launches whose blocks take several tiles */
-    double worst;                         /* |a - b| / max|a| */
+    size_t elements, unequal;
+    size_t persistent; /* launches whose blocks take several tiles */
+    size_t stems;      /* that make Focus for themselves */
+    double worst;      /* |a - b| / max|a| */
     uint64_t seed;
 } tally;
 

@@ -29,7 +29,7 @@ struct barrier {
 struct copy {
     uint8_t *to;
     const uint8_t *from;
-    int bytes;
+    int bytes, of; /* read, written: zeros behind */
 };
 
 enum { PLACE = 64, STACK = 64 << 10 };
@@ -225,13 +225,13 @@ const uint8_t *emulated_exchange(const void *mine, size_t n, size_t *stride)
     return all;
 }
 
-void emulated_copy(uint8_t *to, const uint8_t *from, int bytes)
+void emulated_copy(uint8_t *to, const uint8_t *from, int bytes, int of)
 {
-    if ((uintptr_t)to % 16 || (bytes > 0 && (uintptr_t)from % 16)) {
-        fprintf(stderr, "emulator: a copy of 16 bytes that is not aligned\n");
+    if ((uintptr_t)to % (uintptr_t)of || (bytes > 0 && (uintptr_t)from % (uintptr_t)of)) {
+        fprintf(stderr, "emulator: a copy of %d bytes that is not aligned\n", of);
         abort();
     }
-    m.running->open.push_back({to, from, bytes});
+    m.running->open.push_back({to, from, bytes, of});
 }
 
 void emulated_commit()
@@ -246,7 +246,7 @@ void emulated_copies_wait(int left)
     for (; g.size() > (size_t)left; g.pop_front())
         for (const copy &c : g.front()) {
             memcpy(c.to, c.from, (size_t)c.bytes);
-            memset(c.to + c.bytes, 0, (size_t)(16 - c.bytes));
+            memset(c.to + c.bytes, 0, (size_t)(c.of - c.bytes));
         }
 }
 

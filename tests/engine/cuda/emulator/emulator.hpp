@@ -46,6 +46,10 @@ struct alignas(16) uint4 {
     unsigned x, y, z, w;
 };
 static inline uint2 make_uint2(unsigned x, unsigned y) { return {x, y}; }
+static inline uint4 make_uint4(unsigned x, unsigned y, unsigned z, unsigned w)
+{
+    return {x, y, z, w};
+}
 static inline float4 make_float4(float x, float y, float z, float w) { return {x, y, z, w}; }
 
 /* ---- threads ---- */
@@ -65,7 +69,7 @@ void emulated_block_wait(); /* __syncthreads; ends the process where some never 
 void emulated_cluster_wait();
 /** Leaves n bytes for the other threads of the warp; returns all 32 places, `stride` apart. */
 const uint8_t *emulated_exchange(const void *mine, size_t n, size_t *stride);
-void emulated_copy(uint8_t *to, const uint8_t *from, int bytes);
+void emulated_copy(uint8_t *to, const uint8_t *from, int bytes, int of);
 void emulated_commit();
 void emulated_copies_wait(int left);
 /** Of wgmma: done now or, in every second block, when it is waited for. */
@@ -194,9 +198,13 @@ typedef uint64_t shared_at;
 static inline shared_at shared_address(const void *p) { return (shared_at)(uintptr_t)p; }
 static inline void copy16_if(shared_at to, const uint8_t *from, bool in)
 {
-    emulated_copy((uint8_t *)(uintptr_t)to, from, in ? 16 : 0);
+    emulated_copy((uint8_t *)(uintptr_t)to, from, in ? 16 : 0, 16);
 }
 static inline void copy16(shared_at to, const uint8_t *from) { copy16_if(to, from, true); }
+static inline void copy8(shared_at to, const uint8_t *from)
+{
+    emulated_copy((uint8_t *)(uintptr_t)to, from, 8, 8);
+}
 template <typename T> static inline void keep(T &) {}
 static inline void copies_commit() { emulated_commit(); }
 template <int LEFT> static inline void copies_wait() { emulated_copies_wait(LEFT); }
