@@ -12,6 +12,7 @@ void cli_decision_clear(cli_decision *d)
     for (size_t i = 0; i < d->n_front; i++) pq_choice_clear(&d->front[i]);
     pq_free(d->front);
     pq_free(d->front_ms);
+    pq_front_clear(&d->predicted);
     pq_choice_clear(&d->choice);
     pq_scores_free(d->scores);
     pq_latency_free(d->latency);
@@ -234,6 +235,8 @@ pq_status cli_decide(cli_work *w, cli_decision *d, const cli_budget *b)
         PQ_TRY(pq_measure_front(w->ctx, &d->front, &d->n_front, w->meter, g, d->scores, &d->model,
                                 FRONT_POINTS));
         PQ_TRY(time_front(w, d));
+    } else if (d->latency) {
+        PQ_TRY(pq_problem_front(w->ctx, &d->predicted, &d->model.problem));
     }
 out:
     if (st != PQ_OK) cli_decision_clear(d);

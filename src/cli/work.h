@@ -63,7 +63,8 @@ typedef struct cli_decision {
     double *front_ms;
     double front_full_ms; /* full precision, in turn with the front */
     size_t n_front;
-    pq_measured half; /* all in half precision; n_images 0: not measured */
+    pq_front predicted; /* by the model, where none was measured; empty: no model */
+    pq_measured half;   /* all in half precision; n_images 0: not measured */
 } cli_decision;
 
 /** Measure, and choose. Memory: cli_decision_clear. */
