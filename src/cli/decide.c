@@ -20,6 +20,13 @@ void cli_decision_clear(cli_decision *d)
     *d = (cli_decision){0};
 }
 
+double cli_ms_saved(const cli_decision *d, size_t unit)
+{
+    const pq_problem *p = &d->model.problem;
+    const size_t n = (size_t)p->n_labels;
+    return d->latency ? p->ms[unit * n] - p->ms[unit * n + n - 1] : (double)NAN;
+}
+
 /* The assignment of a plan file; its scales are those of this run's calibration. */
 static pq_status from_plan(cli_work *w, uint8_t *label, const char *path)
 {

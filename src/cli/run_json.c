@@ -77,8 +77,7 @@ static bool add_score(cJSON *x, const cli_decision *d, size_t unit)
     const size_t n = (size_t)p->n_labels;
     ok = cJSON_AddStringToObject(x, "kind", by_ap ? "map" : "proxy") &&
          cli_add_number(x, "damage", p->n_units ? p->damage[unit * n + n - 1] : s->damage);
-    if (ok && d->latency)
-        ok = cli_add_number(x, "ms_saved", p->ms[unit * n] - p->ms[unit * n + n - 1]);
+    if (ok && d->latency) ok = cli_add_number(x, "ms_saved", cli_ms_saved(d, unit));
     return ok;
 }
 
@@ -139,7 +138,7 @@ static bool add_predicted(cJSON *list, const cli_decision *d, const struct pq_fr
     return ok;
 }
 
-/* The corners of the front that was searched, full precision first. */
+/* The corners of the front that was searched, the slowest first. */
 static bool add_predicted_front(cJSON *to, const cli_outcome *o)
 {
     enum { MOST = 40 };

@@ -70,6 +70,8 @@ typedef struct cli_decision {
 /** Measure, and choose. Memory: cli_decision_clear. */
 pq_status cli_decide(cli_work *w, cli_decision *out, const cli_budget *b);
 void cli_decision_clear(cli_decision *d);
+/** What INT8 saves in a unit by the model of latency; NAN where there is none. */
+double cli_ms_saved(const cli_decision *d, size_t unit);
 
 /** One row of the closing table. */
 typedef struct cli_row {
