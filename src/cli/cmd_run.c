@@ -37,7 +37,7 @@ static int verdict(char *text, size_t size, const cli_row *row, size_t n, const 
     if (gain < least_gain && d->choice.cut) {
         snprintf(
             text, size,
-            "the time budget ended before a faster plan was found that holds the other one: "
+            "the time budget ended before a faster plan was found that holds the other budget: "
             "full precision takes %.3f ms, all-INT8 %.3f ms; the outputs are in full precision",
             row[0].ms, row[n - 2].ms);
         return CLI_NOT_WORTH;
@@ -127,8 +127,9 @@ out:
 }
 
 /* The kept operators, each with the reason. */
-static pq_status print_kept(const cli_work *w, const pq_choice *c)
+static pq_status print_kept(const cli_work *w, const cli_decision *d)
 {
+    const pq_choice *c = &d->choice;
     enum { MOST = 12 };
     size_t shown = 0;
     for (size_t k = 0; k < c->n && c->n_kept < c->n; k++) {
@@ -142,8 +143,9 @@ static pq_status print_kept(const cli_work *w, const pq_choice *c)
                                  w->calibration.corrections, w->scheme, (int)k);
         if (st != PQ_OK) return st;
         const pq_graph *g = w->model.graph;
-        printf("%s  %s: %s\n", shown++ ? "" : "kept in full precision:\n",
-               g->node[pq_graph_quantizable(g, (int)k)].name, a.text);
+        printf("%s  %s: %s%s\n", shown++ ? "" : "kept in full precision:\n",
+               g->node[pq_graph_quantizable(g, (int)k)].name, a.text,
+               cli_ms_saved(d, d->scores->units.of[k]) <= 0 ? "; INT8 saves no time here" : "");
     }
     return PQ_OK;
 }
@@ -182,7 +184,7 @@ static pq_status run(pq_ctx *ctx, const request *r, const cli_common *c, const c
         *status = cli_print_json(ctx, cli_run_json(&w, &o)) == CLI_DONE ? *status : CLI_FAILED;
     } else {
         cli_print_rows(row, n);
-        PQ_TRY(print_kept(&w, &d.choice));
+        PQ_TRY(print_kept(&w, &d));
         if (audit) cli_print_audit(audit);
         printf("%s\nwritten to %s\n", text, w.out);
     }

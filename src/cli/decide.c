@@ -12,11 +12,19 @@ void cli_decision_clear(cli_decision *d)
     for (size_t i = 0; i < d->n_front; i++) pq_choice_clear(&d->front[i]);
     pq_free(d->front);
     pq_free(d->front_ms);
+    pq_front_clear(&d->predicted);
     pq_choice_clear(&d->choice);
     pq_scores_free(d->scores);
     pq_latency_free(d->latency);
     pq_model_clear(&d->model);
     *d = (cli_decision){0};
+}
+
+double cli_ms_saved(const cli_decision *d, size_t unit)
+{
+    const pq_problem *p = &d->model.problem;
+    const size_t n = (size_t)p->n_labels;
+    return d->latency ? p->ms[unit * n] - p->ms[unit * n + n - 1] : (double)NAN;
 }
 
 /* The assignment of a plan file; its scales are those of this run's calibration. */
@@ -234,6 +242,8 @@ pq_status cli_decide(cli_work *w, cli_decision *d, const cli_budget *b)
         PQ_TRY(pq_measure_front(w->ctx, &d->front, &d->n_front, w->meter, g, d->scores, &d->model,
                                 FRONT_POINTS));
         PQ_TRY(time_front(w, d));
+    } else if (d->latency) {
+        PQ_TRY(pq_problem_front(w->ctx, &d->predicted, &d->model.problem));
     }
 out:
     if (st != PQ_OK) cli_decision_clear(d);

@@ -77,8 +77,7 @@ static bool add_score(cJSON *x, const cli_decision *d, size_t unit)
     const size_t n = (size_t)p->n_labels;
     ok = cJSON_AddStringToObject(x, "kind", by_ap ? "map" : "proxy") &&
          cli_add_number(x, "damage", p->n_units ? p->damage[unit * n + n - 1] : s->damage);
-    if (ok && d->latency)
-        ok = cli_add_number(x, "ms_saved", p->ms[unit * n] - p->ms[unit * n + n - 1]);
+    if (ok && d->latency) ok = cli_add_number(x, "ms_saved", cli_ms_saved(d, unit));
     return ok;
 }
 
@@ -115,10 +114,54 @@ static bool add_operators(cJSON *to, const cli_work *w, const cli_decision *d)
     return list != NULL;
 }
 
-static bool add_front(cJSON *to, const cli_decision *d)
+/* A point that the model alone knows: its time in the measure of the table's rows. */
+static bool add_predicted(cJSON *list, const cli_decision *d, const struct pq_front_point *q,
+                          double scale)
 {
+    const size_t n = d->scores->units.n_ops;
+    uint8_t *label = cJSON_malloc(n);
+    char *bits = cJSON_malloc(n + 1);
+    cJSON *x = cJSON_CreateObject();
+    double kept = 0;
+    bool ok = cJSON_AddItemToArray(list, x) && label && bits;
+    if (ok) pq_model_label(&d->model, &d->scores->units, q->x, label);
+    for (size_t k = 0; ok && k < n; k++) {
+        bits[k] = "0h1"[label[k]];
+        kept += label[k] != PQ_LABEL_INT8;
+    }
+    if (ok) bits[n] = 0;
+    ok = ok && cli_add_number(x, "drop", q->damage) && cli_add_number(x, "ms", scale * q->ms) &&
+         cli_add_number(x, "kept", kept) && cJSON_AddStringToObject(x, "int8", bits) &&
+         cJSON_AddTrueToObject(x, "predicted");
+    cJSON_free(label);
+    cJSON_free(bits);
+    return ok;
+}
+
+/* The corners of the front that was searched, the slowest first. */
+static bool add_predicted_front(cJSON *to, const cli_outcome *o)
+{
+    enum { MOST = 40 };
+    const cli_decision *d = o->decision;
+    const pq_front *f = &d->predicted;
+    size_t n_hull = 0, at = 0;
     cJSON *list;
-    if (!d->n_front) return true;
+    for (size_t i = 0; i < f->n; i++) n_hull += f->at[i].hull;
+    if (!n_hull || !(o->row[0].ms > 0) || !(d->latency->fit.full_ms > 0)) return true;
+    if (!(list = cJSON_AddArrayToObject(to, "front"))) return false;
+    for (size_t i = 0; i < f->n; i++) {
+        if (!f->at[i].hull || at++ % ((n_hull + MOST - 1) / MOST)) continue;
+        if (!add_predicted(list, d, &f->at[i], o->row[0].ms / d->latency->fit.full_ms))
+            return false;
+    }
+    return true;
+}
+
+static bool add_front(cJSON *to, const cli_outcome *o)
+{
+    const cli_decision *d = o->decision;
+    cJSON *list;
+    if (!d->n_front) return add_predicted_front(to, o);
     if (!(list = cJSON_AddArrayToObject(to, "front"))) return false;
     for (size_t i = 0; i < d->n_front; i++) {
         const pq_choice *c = &d->front[i];
@@ -212,7 +255,7 @@ cJSON *cli_run_json(const cli_work *w, const cli_outcome *o)
               cJSON_AddStringToObject(doc, "model", w->model.path) &&
               cJSON_AddStringToObject(doc, "family", w->model.graph->family) &&
               cJSON_AddStringToObject(doc, "graph_hash", hash) && add_machine(doc, w) &&
-              add_rows(doc, o) && add_front(doc, o->decision) && add_latency(doc, o->decision) &&
+              add_rows(doc, o) && add_front(doc, o) && add_latency(doc, o->decision) &&
               cJSON_AddStringToObject(doc, "scheme", w->scheme == PQ_SCHEME_U8 ? "u8" : "s8") &&
               add_calibration(doc, w) && cli_add_corrections(doc, w->calibration.corrections) &&
               add_postprocessing(doc, &w->model.head);

@@ -63,12 +63,15 @@ typedef struct cli_decision {
     double *front_ms;
     double front_full_ms; /* full precision, in turn with the front */
     size_t n_front;
-    pq_measured half; /* all in half precision; n_images 0: not measured */
+    pq_front predicted; /* by the model, where none was measured; empty: no model */
+    pq_measured half;   /* all in half precision; n_images 0: not measured */
 } cli_decision;
 
 /** Measure, and choose. Memory: cli_decision_clear. */
 pq_status cli_decide(cli_work *w, cli_decision *out, const cli_budget *b);
 void cli_decision_clear(cli_decision *d);
+/** What INT8 saves in a unit by the model of latency; NAN where there is none. */
+double cli_ms_saved(const cli_decision *d, size_t unit);
 
 /** One row of the closing table. */
 typedef struct cli_row {

@@ -91,29 +91,31 @@ static bool is_free(const labels *l, area a)
     return true;
 }
 
-/* Above the box, else inside its top, else below it, else inside its bottom: the first place inside
- * the picture where no label of a better box stands. Where there is none a label would only make
- * two unreadable: the box stays without. */
-static bool find_place(area *out, const labels *l, const pq_image *img, int top, int bottom)
+/* Above the box, else inside its top, else below it, else inside its bottom, at its left side, else
+ * at its right: the first place inside the picture where no label of a better box stands. Where
+ * there is none a label would only make two unreadable: the box stays without. */
+static bool find_place(area *out, const labels *l, const pq_image *img, area box)
 {
-    const int y[4] = {top - out->h, top, bottom, bottom - out->h};
-    if (out->x + out->w > img->w) out->x = img->w - out->w;
-    if (out->x < 0) out->x = 0;
-    for (int i = 0; i < 4; i++) {
-        out->y = y[i];
+    const int bottom = box.y + box.h;
+    const int x[2] = {box.x, box.x + box.w - out->w};
+    const int y[4] = {box.y - out->h, box.y, bottom, bottom - out->h};
+    for (int i = 0; i < 8; i++) {
+        out->x = x[i / 4] + out->w > img->w ? img->w - out->w : x[i / 4];
+        if (out->x < 0) out->x = 0;
+        out->y = y[i % 4];
         if (out->y >= 0 && out->y + out->h <= img->h && is_free(l, *out)) return true;
     }
-    out->y = top > 0 && top + out->h <= img->h ? top : 0; /* taller than the picture, or crowded */
+    /* taller than the picture, or crowded */
+    out->y = box.y > 0 && box.y + out->h <= img->h ? box.y : 0;
     return l->n == 0;
 }
 
-static void label(pq_image *img, labels *l, int x, int top, int bottom, int scale, const char *text,
-                  colour back)
+static void label(pq_image *img, labels *l, area box, int scale, const char *text, colour back)
 {
     const int light = 299 * back.c[0] + 587 * back.c[1] + 114 * back.c[2];
     const colour ink = light > 140000 ? (colour){{0, 0, 0}} : (colour){{255, 255, 255}};
-    area a = {x, 0, (text_length(text) * GLYPH_W + 1) * scale, GLYPH_H * scale};
-    if (!find_place(&a, l, img, top, bottom)) return;
+    area a = {box.x, 0, (text_length(text) * GLYPH_W + 1) * scale, GLYPH_H * scale};
+    if (!find_place(&a, l, img, box)) return;
     l->at[l->n++] = a;
     fill(img, a.x, a.y, a.x + a.w, a.y + a.h, back);
     write_text(img, a.x + scale, a.y + scale, scale, text, ink);
@@ -144,8 +146,9 @@ static pq_status draw_label(pq_ctx *ctx, pq_image *img, labels *l, const pq_dete
     pq_status st = name ? pq_asprintf(ctx, &text, "%.60s %.2f", name, d->score)
                         : pq_asprintf(ctx, &text, "%d %.2f", (int)d->cls, d->score);
     if (st != PQ_OK) return st;
-    label(img, l, pixel(d->x, img->w), pixel(d->y, img->h), pixel(d->y + d->h, img->h),
-          scale < 1 ? 1 : scale, text, class_colour(d->cls < 0 ? 0 : d->cls));
+    const int x = pixel(d->x, img->w), y = pixel(d->y, img->h);
+    const area box = {x, y, pixel(d->x + d->w, img->w) - x, pixel(d->y + d->h, img->h) - y};
+    label(img, l, box, scale < 1 ? 1 : scale, text, class_colour(d->cls < 0 ? 0 : d->cls));
     pq_free(text);
     return PQ_OK;
 }

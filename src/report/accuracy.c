@@ -4,7 +4,7 @@
 
 #include "report/charts.h"
 
-enum { PAIR_W = 560, PAIR_ROW = 22, PAIR_LEFT = 150, PAIR_RIGHT = 168 };
+enum { PAIR_W = 580, PAIR_ROW = 22, PAIR_LEFT = 164, PAIR_RIGHT = 186 };
 
 static void pair_row(pq_page *p, const cJSON *v, const pq_axis *x, double y)
 {

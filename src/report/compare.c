@@ -46,8 +46,37 @@ static bool add_settings(cJSON *list, const char *group, const cJSON *a, const c
     return ok;
 }
 
+/* An option without a value: --no-adaround, --pareto. */
+static bool is_flag(const cJSON *word)
+{
+    const char *s = cJSON_GetStringValue(word), *next = cJSON_GetStringValue(word->next);
+    if (!s || strncmp(s, "--", 2) != 0 || !strcmp(s, "--quiet") || !strcmp(s, "--json"))
+        return false;
+    return !next || (next[0] == '-' && (next[1] < '0' || next[1] > '9'));
+}
+
+/* Flags of `has` that `lacks` was not given: no other member of a run tells of them. */
+static bool add_flags(cJSON *list, const cJSON *has, const cJSON *lacks, bool of_a)
+{
+    cJSON *yes = cJSON_CreateTrue();
+    const cJSON *word, *other;
+    bool ok = yes != NULL;
+    cJSON_ArrayForEach(word, has)
+    {
+        bool there = !is_flag(word);
+        cJSON_ArrayForEach(other, lacks) there |=
+            same_text(cJSON_GetStringValue(word), cJSON_GetStringValue(other));
+        if (ok && !there)
+            ok = add_setting(list, "", word->valuestring, of_a ? yes : NULL, of_a ? NULL : yes);
+    }
+    cJSON_Delete(yes);
+    return ok;
+}
+
 static bool add_all_settings(cJSON *doc, const cJSON *a, const cJSON *b)
 {
+    const cJSON *words_a = pq_field_list(a, "command_line");
+    const cJSON *words_b = pq_field_list(b, "command_line");
     static const char *const plain[] = {"pquant", "model",      "family",         "graph_hash",
                                         "scheme", "max_drop",   "max_latency_ms", "data",
                                         "seed",   "annotations"};
@@ -60,6 +89,8 @@ static bool add_all_settings(cJSON *doc, const cJSON *a, const cJSON *b)
             ok = add_setting(list, "", plain[i], pq_field(a, plain[i]), pq_field(b, plain[i]));
     for (size_t i = 0; ok && i < sizeof group / sizeof *group; i++)
         ok = add_settings(list, group[i], pq_field(a, group[i]), pq_field(b, group[i]));
+    if (ok && words_a && words_b)
+        ok = add_flags(list, words_a, words_b, true) && add_flags(list, words_b, words_a, false);
     return ok;
 }
 
@@ -295,11 +326,11 @@ static void page_rows(pq_page *p, const cJSON *doc)
     pq_page_f(p,
               "<div class=\"scroll\" tabindex=\"0\" role=\"region\" "
               "aria-label=\"Figures\"><table><thead><tr><th scope=\"col\"></th><th scope=\"col\" "
-              "class=\"n\">%s of A</th><th scope=\"col\" class=\"n\">of B</th><th scope=\"col\" "
+              "class=\"n\">%s of A</th><th scope=\"col\" class=\"n\">%s of B</th><th scope=\"col\" "
               "class=\"n\">B less A, points</th><th scope=\"col\" class=\"n\">ms of A</th><th "
-              "scope=\"col\" class=\"n\">of B</th><th scope=\"col\" class=\"n\">B is "
+              "scope=\"col\" class=\"n\">ms of B</th><th scope=\"col\" class=\"n\">B is "
               "faster</th></tr></thead><tbody>\n",
-              pq_report_metric(doc));
+              pq_report_metric(doc), pq_report_metric(doc));
     cJSON_ArrayForEach(v, pq_field(doc, "precisions"))
     {
         const cJSON *a = pq_field(v, "a"), *b = pq_field(v, "b");
@@ -357,8 +388,12 @@ static void page_operators(pq_page *p, const cJSON *doc)
     static const char *const side[2] = {"a", "b"};
     const cJSON *v, *list = pq_field_list(doc, "operators");
     pq_page_section(p, "operators", "Operators whose precision differs");
-    pq_page_f(p, "<p>%d of %.0f that both runs have.</p>\n", cJSON_GetArraySize(list),
+    pq_page_f(p, "<p>%d of %.0f that both runs have.", cJSON_GetArraySize(list),
               pq_field_number(doc, "operators_in_both"));
+    const double a = pq_field_number(doc, "operators_in_a_only");
+    const double b = pq_field_number(doc, "operators_in_b_only");
+    if (a > 0 || b > 0) pq_page_f(p, " %.0f are in A only, %.0f in B only.", a, b);
+    pq_page_raw(p, "</p>\n");
     if (list) {
         pq_page_raw(p,
                     "<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"Operators "

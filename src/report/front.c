@@ -196,11 +196,14 @@ static void latency_note(pq_page *p, const cJSON *m)
 {
     const double plans = pq_field_number(m, "plans"), error = pq_field_number(m, "median_error");
     if (!(plans > 0) || !isfinite(error)) return;
-    pq_page_f(
-        p,
-        "<p class=\"note\">Times were searched with a model of latency, fitted to %.0f measured "
-        "plans: off by %.1f&nbsp;%% (median) on plans that it had not seen",
-        plans, 100 * error);
+    pq_page_f(p,
+              "<p class=\"note\">Times were searched with a model of latency, fitted to %.0f "
+              "measured plans: ",
+              plans);
+    if (error > 0)
+        pq_page_f(p, "off by %.1f&nbsp;%% (median) on plans that it had not seen", 100 * error);
+    else
+        pq_page_raw(p, "too few to tell how far it is off");
     if (pq_field_number(m, "error_95") > 0)
         pq_page_f(p, ", by %.1f&nbsp;%% at most in 95 of 100",
                   100 * pq_field_number(m, "error_95"));
@@ -230,7 +233,7 @@ void pq_page_front(pq_page *p, const cJSON *doc)
     pq_page_y_grid(p, &y, 62, FRONT_W - 16, true);
     pq_page_f(p,
               "<text x=\"%d\" y=\"%d\" text-anchor=\"middle\">latency, ms</text>"
-              "<text x=\"4\" y=\"12\">points of %s against full precision</text>\n",
+              "<text x=\"4\" y=\"16\">points of %s against full precision</text>\n",
               (FRONT_W + 46) / 2, FRONT_H - 10, pq_report_metric(doc));
     if (isfinite(budget)) {
         const double at = pq_axis_at(&y, -budget);

@@ -62,8 +62,13 @@ static void verdict(pq_page *p, const cJSON *doc)
         pq_page_raw(p, "<span>");
         change(p, row, 1, strcmp(pq_report_metric(doc), "mAP") == 0 ? "&nbsp;mAP" : "&nbsp;points");
         pq_page_raw(p, "</span>");
-    } else
-        pq_page_text(p, pq_field_text(v, "text"));
+    } else {
+        const char *text = pq_field_text(v, "text");
+        const char first[2] = {text && *text >= 'a' && *text <= 'z' ? (char)(*text - 'a' + 'A')
+                                                                    : 0};
+        pq_page_text(p, first);
+        pq_page_text(p, text && *first ? text + 1 : text);
+    }
 }
 
 static void subject(pq_page *p, const cJSON *run)

@@ -194,13 +194,19 @@ static void table(pq_page *p, const cJSON *nodes)
 void pq_page_map(pq_page *p, const cJSON *doc)
 {
     const cJSON *nodes = pq_field_list(pq_field(doc, "map"), "nodes");
+    const double changes = pq_field_number(pq_field(doc, "map"), "conversions");
     map m = {0};
     if (!nodes) return;
     pq_page_section(p, "map", "The network");
     pq_page_f(p,
               "<p>Operators in order, from left to right and row by row; lines are tensors, in the "
-              "colour of what they hold. Precision changes on %.0f of them.</p>\n",
-              pq_field_number(pq_field(doc, "map"), "conversions"));
+              "colour of what they hold. Precision changes on %.0f of them%s.</p>\n",
+              changes,
+              changes > 0 && pq_field(doc, "audit")
+                  ? ", in part inside the kernels on both sides; the <a "
+                    "href=\"#audit\">audit</a> counts the conversions that run "
+                    "by themselves"
+                  : "");
     if (p->st == PQ_OK && cJSON_GetArraySize(nodes) <= MOST_NODES) {
         p->st = lay_out(p->ctx, &m, nodes);
         if (p->st == PQ_OK) {

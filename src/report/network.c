@@ -8,7 +8,7 @@
 
 /* ---- map ---- */
 
-static bool add_inputs(cJSON *o, const pq_binding *b, const pq_node *n, int *conversions)
+static bool add_inputs(cJSON *o, const pq_binding *b, const pq_node *n)
 {
     const pq_graph *g = b->graph;
     const bool int8 = b->int8[n - g->node];
@@ -21,9 +21,20 @@ static bool add_inputs(cJSON *o, const pq_binding *b, const pq_node *n, int *con
         if (!ok || b->int8[v->producer] == int8) continue;
         if (!changed) changed = cJSON_AddArrayToObject(o, "converts");
         ok = changed && cJSON_AddItemToArray(changed, cJSON_CreateNumber(v->producer));
-        (*conversions)++;
     }
     return ok;
+}
+
+/* Does a reader take what node i makes in another precision? */
+static bool is_converted(const pq_binding *b, size_t i)
+{
+    const pq_graph *g = b->graph;
+    for (size_t k = i + 1; k < g->n_nodes; k++)
+        for (int in = 0; in < g->node[k].n_in && b->int8[k] != b->int8[i]; in++) {
+            const pq_value *v = pq_in(g, &g->node[k], in);
+            if (v && v->producer != PQ_NONE && (size_t)v->producer == i) return true;
+        }
+    return false;
 }
 
 static bool add_map(cJSON *doc, const pq_binding *b)
@@ -39,8 +50,9 @@ static bool add_map(cJSON *doc, const pq_binding *b)
                          n->quant_index >= 0 ? pq_precision_name(b->precision[i]) : NULL) ||
             !pq_put_number(o, "index",
                            n->quant_index >= 0 ? (double)n->quant_index : (double)NAN) ||
-            !cJSON_AddBoolToObject(o, "int8", b->int8[i]) || !add_inputs(o, b, n, &conversions))
+            !cJSON_AddBoolToObject(o, "int8", b->int8[i]) || !add_inputs(o, b, n))
             return false;
+        conversions += is_converted(b, i);
     }
     return list && pq_put_number(map, "conversions", conversions);
 }
@@ -129,7 +141,7 @@ static bool writes_output(const pq_graph *g, const pq_node *n, bool *mark)
 
 /* One sentence from what the numbers show, the strongest cause first. */
 static void reason(char *text, size_t size, const pq_run_files *f, const pq_graph *g,
-                   const pq_node *n, const interval *r, bool *mark)
+                   const pq_node *n, const interval *r, bool gains_time, bool *mark)
 {
     const double seen = r->max - r->min, used = r->high - r->low;
     const double beyond = fmax(r->max / (r->high > 0 ? r->high : NAN),
@@ -158,7 +170,8 @@ static void reason(char *text, size_t size, const pq_run_files *f, const pq_grap
     else if (writes_output(g, n, mark))
         snprintf(text, size, "writes the network's output: nothing behind it averages its error");
     else
-        snprintf(text, size, "nothing odd in its range: what it computes needs more than 8 bits");
+        snprintf(text, size, "nothing odd in its range%s",
+                 gains_time ? ": what it computes needs more than 8 bits" : "");
 }
 
 /* The advice of the sensitivity stage is "REASON. Tried: ..."; where it found a reason, that is the
@@ -175,7 +188,7 @@ static const char *split_advice(char *reason_text, size_t size, const char *advi
 static bool add_range(cJSON *list, const cJSON *op, const pq_run_files *f, const pq_graph *g,
                       bool *mark)
 {
-    static const char *const copied[] = {"index", "damage", "error", "error_before"};
+    static const char *const copied[] = {"index", "damage", "error", "error_before", "ms_saved"};
     char text[320];
     interval r;
     const pq_node *n = node_of(g, op);
@@ -183,7 +196,7 @@ static bool add_range(cJSON *list, const cJSON *op, const pq_run_files *f, const
     if (!x || !x->name || !find_range(&r, f, x->name)) return true;
     const cJSON *stored = pq_field_find(pq_field(f->ranges, "tensors"), "name", x->name);
     cJSON *o = pq_put_row(list);
-    reason(text, sizeof text, f, g, n, &r, mark);
+    reason(text, sizeof text, f, g, n, &r, !(pq_field_number(op, "ms_saved") <= 0), mark);
     const char *advice = split_advice(text, sizeof text, pq_field_text(op, "advice"));
     bool ok = o && pq_put_text(o, "operator", pq_field_text(op, "name")) &&
               pq_put_text(o, "precision", pq_field_text(op, "precision")) &&

@@ -65,8 +65,8 @@ static bool is_free(const area *taken, size_t n, area a)
     return true;
 }
 
-/* Above the box, else inside its top, else below it; where none is free there is no label: the box
- * tells its name under the pointer. */
+/* Above the box, else inside its top, else below it, at its left side, else at its right; where
+ * none is free there is no label: the box tells its name under the pointer. */
 static void label(pq_page *p, const cJSON *b, double w, double h, double unit, area *taken,
                   size_t *n)
 {
@@ -76,11 +76,11 @@ static void label(pq_page *p, const cJSON *b, double w, double h, double unit, a
     /* a monospaced character is 0.6 of its size wide */
     const double letters = (double)cut_name(name, pq_field_text(b, "class")) + 5;
     area at = {0, 0, letters * 0.6 * size + 8 * unit, size * 1.4};
-    const double y[3] = {a.y - at.h, a.y, a.y + a.h};
-    at.x = fmax(0, fmin(a.x, w - at.w));
+    const double x[2] = {a.x, a.x + a.w - at.w}, y[3] = {a.y - at.h, a.y, a.y + a.h};
     bool placed = false;
-    for (int i = 0; i < 3 && !placed; i++) {
-        at.y = y[i];
+    for (int i = 0; i < 6 && !placed; i++) {
+        at.x = fmax(0, fmin(x[i / 3], w - at.w));
+        at.y = y[i % 3];
         placed = at.y >= 0 && at.y + at.h <= h && is_free(taken, *n, at);
     }
     if (!placed || *n == MOST_LABELS) return;

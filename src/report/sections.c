@@ -32,33 +32,34 @@ void pq_page_ranges(pq_page *p, const cJSON *doc)
     const cJSON *list = pq_field_list(doc, "ranges"), *v;
     if (!list) return;
     pq_page_section(p, "ranges", "Why these operators are sensitive");
-    pq_page_raw(p,
-                "<p>Operators that stay in full precision, or cost most in INT8, and the range of "
-                "what they read. The line is what calibration saw, the bar what the scale "
-                "covers.</p>\n<div class=\"scroll\" tabindex=\"0\" role=\"region\" "
-                "aria-label=\"Ranges of sensitive operators\"><table><thead><tr><th "
-                "scope=\"col\">Operator</th><th scope=\"col\">Seen</th><th "
-                "scope=\"col\">Covered</th><th scope=\"col\">Range</th><th "
-                "scope=\"col\">Reason</th></tr></thead><tbody>\n");
+    pq_page_raw(
+        p, "<p>Operators that stay in full precision, or cost most in INT8, and the range of "
+           "what they read. The line is what calibration saw, the bar what the scale "
+           "covers.</p>\n<div class=\"scroll\" tabindex=\"0\" role=\"region\" "
+           "aria-label=\"Ranges of sensitive operators\"><table class=\"stack\"><thead><tr><th "
+           "scope=\"col\">Operator</th><th scope=\"col\">Seen</th><th "
+           "scope=\"col\">Covered</th><th scope=\"col\">Range</th><th "
+           "scope=\"col\">Reason</th></tr></thead><tbody>\n");
     cJSON_ArrayForEach(v, list)
     {
         const char *precision = pq_field_text(v, "precision");
         const double error = pq_field_number(v, "error_before");
-        pq_page_f(p, "<tr><td class=\"name\"><span class=\"%s\">",
-                  precision && strcmp(precision, "int8") == 0 ? "int8" : "float");
+        const double saved = pq_field_number(v, "ms_saved");
+        const bool int8 = precision && strcmp(precision, "int8") == 0;
+        pq_page_f(p, "<tr><td class=\"name\"><span class=\"%s\">", int8 ? "int8" : "float");
         pq_page_text(p, pq_field_text(v, "operator"));
         pq_page_raw(p, "</span><br><small>reads ");
         pq_page_text(p, pq_field_text(v, "tensor"));
-        pq_page_raw(p, "</small></td><td>");
+        pq_page_raw(p, "</small></td><td data-head=\"Seen\">");
         significant(p, pq_field_number(v, "min"));
         pq_page_raw(p, " to ");
         significant(p, pq_field_number(v, "max"));
-        pq_page_raw(p, "</td><td>");
+        pq_page_raw(p, "</td><td data-head=\"Covered\">");
         significant(p, pq_field_number(v, "low"));
         pq_page_raw(p, " to ");
         significant(p, pq_field_number(v, "high"));
         if (pq_field_text(v, "method")) {
-            pq_page_raw(p, "<br><small>");
+            pq_page_raw(p, " <small>");
             pq_page_text(p, pq_field_text(v, "method"));
             pq_page_raw(p, "</small>");
         }
@@ -69,6 +70,11 @@ void pq_page_ranges(pq_page *p, const cJSON *doc)
         if (isfinite(error))
             pq_page_f(p, "; INT8 gives its output an error of %.2f&nbsp;%% of its variance",
                       100 * error);
+        if (saved <= 0 && !int8) {
+            pq_page_raw(p, "; INT8 would save no time here (");
+            pq_page_number(p, 1000 * saved, 0, true);
+            pq_page_raw(p, "&nbsp;\xc2\xb5s)");
+        }
         if (pq_field_text(v, "advice")) {
             pq_page_raw(p, "<br><small>");
             pq_page_text(p, pq_field_text(v, "advice"));
@@ -98,6 +104,18 @@ static double gain(const cJSON *list, int *n)
     return *n ? exp(sum / *n) : NAN;
 }
 
+/* A member's name in words. */
+static void spaced(pq_page *p, const char *name)
+{
+    for (const char *s = name; s && *s;) {
+        const size_t n = pq_utf8_length(s);
+        char one[8] = {0};
+        memcpy(one, *s == '_' ? " " : s, n ? n : 1);
+        pq_page_text(p, one);
+        s += n ? n : 1;
+    }
+}
+
 /* Scalars of an object, those of its objects under both names; lists by their length. */
 static void facts(pq_page *p, const cJSON *o, const char *group, const char *const *hidden)
 {
@@ -113,18 +131,14 @@ static void facts(pq_page *p, const cJSON *o, const char *group, const char *con
             continue;
         }
         pq_page_raw(p, "<dt>");
-        pq_page_text(p, group);
+        spaced(p, group);
         if (group) pq_page_raw(p, " ");
-        for (const char *s = v->string; *s; s += pq_utf8_length(s)) {
-            char one[8] = {0};
-            memcpy(one, *s == '_' ? " " : s, *s == '_' ? 1 : pq_utf8_length(s));
-            pq_page_text(p, one);
-        }
+        spaced(p, v->string);
         pq_page_raw(p, strstr(v->string, "hash") ? "</dt><dd class=\"mono\">" : "</dt><dd>");
         if (cJSON_IsString(v))
             pq_page_text(p, v->valuestring);
         else if (cJSON_IsNumber(v) && isfinite(v->valuedouble))
-            pq_page_f(p, "%.6g", v->valuedouble);
+            pq_page_f(p, fmod(v->valuedouble, 1) == 0 ? "%.15g" : "%.4g", v->valuedouble);
         else if (cJSON_IsArray(v))
             pq_page_f(p, "%d", cJSON_GetArraySize(v));
         else
@@ -154,8 +168,37 @@ static void correction_table(pq_page *p, const cJSON *list, const char *key, con
     pq_page_table_end(p);
 }
 
+/* How far detections move with each stage, on the images that judged it. */
+static void stages(pq_page *p, const cJSON *summary)
+{
+    static const char *const row[][2] = {{"ranges_alone", "ranges alone"},
+                                         {"with_equalisation", "equalisation"},
+                                         {"with_reencoding", "re-encoding"},
+                                         {"with_reconstruction", "reconstruction"}};
+    const cJSON *move = pq_field(summary, "detections_move");
+    const char *dropped = pq_field_text(summary, "dropped");
+    if (!cJSON_IsObject(move)) return;
+    pq_page_f(p,
+              "<p>Whether a correction stays is judged on %.0f images kept apart: how far "
+              "detections are from those of full precision, all operators in INT8.</p>\n",
+              pq_field_number(summary, "checked_images"));
+    pq_page_raw(p, "<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"What each "
+                   "correction gave\"><table class=\"few\"><thead><tr><th scope=\"col\">With</th>"
+                   "<th scope=\"col\" class=\"n\">Detections move, %</th></tr></thead><tbody>\n");
+    for (size_t i = 0; i < sizeof row / sizeof *row; i++) {
+        const double v = pq_field_number(move, row[i][0]);
+        if (!isfinite(v)) continue;
+        pq_page_f(p, "<tr><th scope=\"row\">%s%s%s</th>", i ? "+ " : "", row[i][1],
+                  dropped && strstr(dropped, row[i][1]) ? " (did not help, left out)" : "");
+        pq_page_cell(p, 100 * v, 2, false);
+        pq_page_raw(p, "</tr>\n");
+    }
+    pq_page_raw(p, "</tbody></table></div>\n");
+}
+
 void pq_page_corrections(pq_page *p, const cJSON *doc)
 {
+    static const char *const hidden[] = {"checked_images", "detections_move", "dropped", NULL};
     const cJSON *c = pq_field(doc, "corrections"), *enc = pq_field_list(c, "encodings");
     const cJSON *fix = pq_field_list(c, "operators"), *seconds = pq_field_list(c, "seconds"), *v;
     int n_enc, n_fix;
@@ -183,8 +226,9 @@ void pq_page_corrections(pq_page *p, const cJSON *doc)
     if (total > 0) pq_page_f(p, "Calibration and corrections took %.0f seconds.", total);
     pq_page_raw(p, "</p>\n");
     if (pq_field(c, "summary")) {
+        stages(p, pq_field(c, "summary"));
         pq_page_raw(p, "<dl class=\"facts\">");
-        facts(p, pq_field(c, "summary"), NULL, NULL);
+        facts(p, pq_field(c, "summary"), NULL, hidden);
         pq_page_raw(p, "</dl>\n");
     }
     if (enc) correction_table(p, enc, "value", "Table of re-encoded tensors");

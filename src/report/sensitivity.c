@@ -210,7 +210,7 @@ static void legend(pq_page *p, const cJSON *ops)
     key(p, "b8", "INT8");
     key(p, "bf", "kept in full precision");
     if (noise) key(p, "b8 faint", "inside the noise");
-    if (estimate) key(p, "b8 estimate", "estimated from the error of the outputs, AP not measured");
+    if (estimate) key(p, "b8 estimate", "estimated from how far the outputs move");
     pq_page_raw(p, "</ul>\n");
 }
 
@@ -230,11 +230,15 @@ void pq_page_sensitivity(pq_page *p, const cJSON *doc)
         bottom = all[i].y + all[i].h + 8;
     }
     const double pitch = (double)(SENS_W - SENS_LEFT - SENS_RIGHT) / n;
+    bool measured = false;
+    const cJSON *op;
+    cJSON_ArrayForEach(op, ops) measured |= isfinite(value_of(op, "damage")) && !is_estimate(op);
     pq_page_section(p, "sensitivity", "What each operator costs");
     pq_page_f(p,
               "<p>Operators in network order. Damage is the loss of %s that quantizing an operator "
-              "causes, measured on the engine; orange ones stay in full precision.</p>\n",
-              pq_report_metric(doc));
+              "causes%s; orange ones stay in full precision.</p>\n",
+              pq_report_metric(doc),
+              measured ? ", measured on the engine" : ", estimated from how far the outputs move");
     pq_page_chart(p, SENS_W, (int)bottom + 36, "",
                   "Bar chart of the damage of each operator in network order; the figures are in "
                   "the table");

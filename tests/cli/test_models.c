@@ -216,6 +216,34 @@ static void sizes(void **state)
     assert_true(strstr(out, "96") != NULL);
 }
 
+static double member(const cJSON *o, const char *key)
+{
+    const cJSON *v = cJSON_GetObjectItemCaseSensitive(o, key);
+    assert_true(cJSON_IsNumber(v));
+    return v->valuedouble;
+}
+
+/* Points that were not measured say so; each is faster and loses more than the one before. */
+static void check_predicted_front(const cJSON *doc)
+{
+    const cJSON *front = cJSON_GetObjectItemCaseSensitive(doc, "front"), *v;
+    const cJSON *ops = cJSON_GetObjectItemCaseSensitive(doc, "operators");
+    double ms = INFINITY, drop = -1;
+    assert_true(cJSON_GetArraySize(front) > 0);
+    cJSON_ArrayForEach(v, front)
+    {
+        const char *bits = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(v, "int8"));
+        double kept = 0;
+        assert_true(cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(v, "predicted")));
+        assert_true(member(v, "ms") < ms && member(v, "drop") > drop);
+        ms = member(v, "ms");
+        drop = member(v, "drop");
+        assert_int_equal((int)strlen(bits), cJSON_GetArraySize(ops));
+        for (const char *b = bits; *b; b++) kept += *b != '1';
+        assert_true(kept == member(v, "kept"));
+    }
+}
+
 /* Quantized all the same, by the error of the outputs; AP is refused. */
 static void unknown_heads(void **state)
 {
@@ -236,6 +264,7 @@ static void unknown_heads(void **state)
         assert_true(score > 0.5 && score <= 1);
     }
     assert_true(cJSON_GetArraySize(results) > 0);
+    check_predicted_front(doc);
     cJSON_Delete(doc);
     works("inspect odd.onnx");
     assert_true(strstr(out, "head     not known") != NULL);

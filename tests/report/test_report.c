@@ -108,9 +108,16 @@ static cJSON *tiny_run(void)
 {
     cJSON *doc = run_head("INT8 in most operators: 1.67x faster, -0.20 points of AP", 0);
     cJSON *list = cJSON_AddArrayToObject(doc, "operators");
+    cJSON *fixes = cJSON_AddObjectToObject(doc, "corrections"), *move;
     char hash[65];
     pq_graph_hash(w.graph, hash);
     cJSON_AddStringToObject(doc, "graph_hash", hash);
+    cJSON_AddNumberToObject(fixes, "checked_images", 32);
+    move = cJSON_AddObjectToObject(fixes, "detections_move");
+    cJSON_AddNumberToObject(move, "ranges_alone", 0.0912);
+    cJSON_AddNumberToObject(move, "with_equalisation", 0.0923);
+    cJSON_AddNumberToObject(move, "with_reconstruction", 0.0834);
+    cJSON_AddStringToObject(fixes, "dropped", "equalisation");
     for (size_t i = 0; i < w.graph->n_nodes; i++) {
         const pq_node *n = &w.graph->node[i];
         if (n->quant_index < 0) continue;
@@ -120,6 +127,8 @@ static cJSON *tiny_run(void)
         cJSON_AddStringToObject(o, "name", n->name);
         cJSON_AddStringToObject(o, "precision", pq_precision_name(w.plan->node[i].precision));
         cJSON_AddNumberToObject(o, "damage", 0.001 * (double)((i * 7) % 5) - 0.001);
+        cJSON_AddNumberToObject(o, "ms_saved",
+                                w.plan->node[i].precision == PQ_PREC_INT8 ? -0.1 : -0.25);
         cJSON_AddStringToObject(o, "advice",
                                 w.plan->node[i].precision == PQ_PREC_INT8
                                     ? "reads the picture. Tried: nothing"
@@ -146,6 +155,10 @@ static cJSON *large_run(int n)
         cJSON_AddNumberToObject(o, "drop_low", 0.12 * (i == 1) - 0.001);
         cJSON_AddNumberToObject(o, "drop_high", 0.14 * (i == 1) + 0.005);
     }
+    static const char *const word[] = {"run", "--no-adaround", "--max-drop", "-1", "--json"};
+    list = cJSON_AddArrayToObject(doc, "command_line");
+    for (size_t i = 0; i < sizeof word / sizeof *word; i++)
+        cJSON_AddItemToArray(list, cJSON_CreateString(word[i]));
     list = cJSON_AddArrayToObject(doc, "front");
     for (int i = 0; i < 120; i++) {
         o = cJSON_CreateObject();
@@ -391,6 +404,13 @@ static void full_report(void **state)
     }
     assert_null(strstr(html, "http://"));
     assert_null(strstr(html, "https://"));
+    assert_non_null(strstr(html, "INT8 would save no time here (\xe2\x88\x92"
+                                 "250"));
+    assert_null(strstr(html, "INT8 would save no time here (\xe2\x88\x92"
+                             "100"));
+    assert_non_null(strstr(html, "+ equalisation (did not help, left out)</th><td "
+                                 "class=\"n\">9.23<"));
+    assert_non_null(strstr(html, "+ reconstruction</th><td class=\"n\">8.34<"));
     free(html);
     pq_report_free(r);
     pq_detections_clear(&before);
@@ -533,6 +553,8 @@ static void compared(void **state)
     cJSON_SetNumberValue(cJSON_GetObjectItem(run, "max_drop"), 0.5);
     cJSON *row = cJSON_GetArrayItem(cJSON_GetObjectItem(run, "precisions"), 2);
     cJSON_SetNumberValue(cJSON_GetObjectItem(row, "ms"), 66);
+    cJSON_ReplaceItemInArray(cJSON_GetObjectItem(run, "command_line"), 1,
+                             cJSON_CreateString("--pareto"));
     write_json("other/run.json", run);
     b = plain("other");
     PQ_CHECK(w.ctx, pq_report_compare(w.ctx, &c, a, b));
@@ -540,11 +562,13 @@ static void compared(void **state)
     assert_int_equal(cJSON_GetArraySize(list), 1);
     assert_string_equal(pq_field_text(list->child, "b"), "fp32");
     assert_int_equal((int)pq_field_number(doc, "operators_in_both"), 400);
-    assert_int_equal(cJSON_GetArraySize(pq_field(doc, "settings")), 1);
+    assert_int_equal(cJSON_GetArraySize(pq_field(doc, "settings")), 3);
     row = (cJSON *)(uintptr_t)pq_field_find(pq_field(doc, "precisions"), "name", "partial");
     assert_true(fabs(pq_field_number(row, "ms_ratio") - 0.5) < 1e-12);
     assert_non_null(strstr(pq_report_text(c), "precision differs in 1 of 400 operators"));
     assert_non_null(strstr(pq_report_text(c), "max_drop: 0.3 in A, 0.5 in B"));
+    assert_non_null(strstr(pq_report_text(c), "--no-adaround: yes in A, - in B"));
+    assert_non_null(strstr(pq_report_text(c), "--pareto: - in A, yes in B"));
     PQ_CHECK(w.ctx, pq_report_save_html(w.ctx, c, at("other/compare.html")));
     char *html = slurp(at("other/compare.html"));
     check_numbers(html);
