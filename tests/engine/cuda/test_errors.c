@@ -204,10 +204,57 @@ static void test_tuned_file(void **state)
     end(&n);
 }
 
+/* The kernels of convolutions in a row, 1 x 1, from 16 channels on. */
+static void kernels_of(const void **kernel, const int64_t *channels, size_t n)
+{
+    static const char *const name[] = {"a", "b"};
+    pq_small s;
+    pq_plan *plan;
+    pq_session *session;
+    size_t layers = 0;
+    pq_small_begin(&s, PQ_SHAPE(1, channels[0], 9, 9));
+    pq_value_id y = s.x;
+    for (size_t i = 0; i < n; i++)
+        y = pq_small_conv(&s, name[i], y, pq_small_same(channels[i], channels[i + 1], 1, 1));
+    pq_small_outputs(&s, &y, 1);
+    pq_graph_mark_quantizable(s.g);
+    pq_graph_seal(s.g);
+    PQ_CHECK(s.ctx, pq_plan_float(s.ctx, &plan, s.g, PQ_PREC_FP16));
+    PQ_CHECK(s.ctx, cu_session_new(s.ctx, &session, s.g, plan, &(pq_compile_opts){0}, NULL));
+    const cu_session *c = (const cu_session *)session;
+    for (size_t i = 0; i < c->n_nodes; i++)
+        if (c->node[i].kind >= 0 && layers < n) kernel[layers++] = c->node[i].kernel;
+    assert_int_equal(layers, n);
+    pq_session_free(session);
+    pq_plan_free(plan);
+    pq_small_end(&s);
+}
+
+/* On the emulator, too, a launch whose code is not that of the one before takes longer: two layers
+ * that want different shapes alone want the same in a network. */
+static void test_settled(void **state)
+{
+    static const int64_t channels[3] = {16, 32, 64};
+    const void *together[2], *alone[2];
+    char path[64];
+    (void)state;
+    kernels_of(together, channels, 2);
+    snprintf(path, sizeof path, "/tmp/pquant_settled.%ld", (long)getpid());
+    assert_int_equal(setenv("PQUANT_CUDA_TUNED", path, 1), 0); /* nothing is known again */
+    kernels_of(&alone[0], channels, 1);
+    kernels_of(&alone[1], channels + 1, 1);
+    assert_int_equal(unlink(path), 0);
+    assert_int_equal(unsetenv("PQUANT_CUDA_TUNED"), 0);
+    assert_true(alone[0] != alone[1]);
+    assert_true(together[0] == together[1]);
+    assert_int_equal(emulated.held, 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_absent), cmocka_unit_test(test_every_call),
-        cmocka_unit_test(test_messages), cmocka_unit_test(test_tuned_file)};
+        cmocka_unit_test(test_messages), cmocka_unit_test(test_tuned_file),
+        cmocka_unit_test(test_settled)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
