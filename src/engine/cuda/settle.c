@@ -94,7 +94,7 @@ static pq_status try_rivals(pq_ctx *ctx, trial *t, const cu_fresh *fresh)
         PQ_TRY(cu_capture(ctx, &t->other, t->s));
         PQ_TRY(compare(ctx, t, &saved, &each));
         if (saved > WORTH * each) {
-            const cudaGraphExec_t slower = t->exec;
+            cudaGraphExec_t slower = t->exec;
             t->exec = t->other;
             t->other = slower;
         } else

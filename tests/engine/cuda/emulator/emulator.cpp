@@ -68,7 +68,7 @@ struct machine {
     jmp_buf scheduler;
     void (*kernel)(const void *) = nullptr;
     const void *argument = nullptr;
-    bool backwards = false; /* the last thread goes first: changes from block to block */
+    unsigned turn = 0; /* of blocks: the order of their threads changes with it */
 };
 
 machine m;
@@ -155,6 +155,39 @@ __attribute__((noinline)) void run_fiber(fiber *f)
     setcontext(&f->first);
 }
 
+/* A thread up to where it waits. false: it still does, or has ended. */
+bool advance(fiber *f, size_t shared_bytes)
+{
+    if (f->done || (f->at && f->at->turn == f->turn)) return false;
+    run_fiber(f);
+    const size_t b = (size_t)(f->block - m.blocks.data());
+    if (f->done && --m.alive[b] == 0) /* others of the cluster may no longer read it */
+        memset(m.shared_at[b], EMULATED_GARBAGE, shared_bytes);
+    return true;
+}
+
+/* All threads in turn, the last one first in every second block. In two of four blocks a warp goes
+ * on until all of it waits for other warps: as far ahead of them as it may be. */
+bool run_warps(size_t shared_bytes)
+{
+    const bool backwards = m.turn % 2, ahead = m.turn / 2 % 2;
+    const size_t n = m.fibers.size();
+    bool any = false;
+    for (size_t begin = 0; begin < n;) {
+        const warp *w = m.fibers[backwards ? n - 1 - begin : begin].in;
+        size_t end = begin;
+        while (end < n && m.fibers[backwards ? n - 1 - end : end].in == w) end++;
+        for (bool moved = true; moved; moved = moved && ahead) {
+            moved = false;
+            for (size_t k = begin; k < end; k++)
+                moved |= advance(&m.fibers[backwards ? n - 1 - k : k], shared_bytes);
+            any |= moved;
+        }
+        begin = end;
+    }
+    return any;
+}
+
 void run_cluster(const cudaLaunchConfig_t *c, dim3 at, unsigned blocks)
 {
     const unsigned threads = c->blockDim.x, warps = (threads + 31) / 32;
@@ -184,25 +217,13 @@ void run_cluster(const cudaLaunchConfig_t *c, dim3 at, unsigned blocks)
             prepare(&f, m.stacks[(size_t)b * threads + t].get());
         }
     }
-    m.backwards = !m.backwards;
-    for (size_t left = m.fibers.size(); left > 0;) {
-        const size_t before = left;
-        bool moved = false;
-        for (size_t k = 0; k < m.fibers.size(); k++) {
-            fiber &f = m.fibers[m.backwards ? m.fibers.size() - 1 - k : k];
-            if (f.done || (f.at && f.at->turn == f.turn)) continue;
-            moved = true;
-            run_fiber(&f);
-            if (!f.done) continue;
-            left--;
-            const size_t b = (size_t)(f.block - m.blocks.data());
-            if (--m.alive[b] == 0) /* others of the cluster may no longer read it */
-                memset(m.shared_at[b], EMULATED_GARBAGE, c->dynamicSmemBytes);
-        }
-        if (!moved && left == before) {
-            fprintf(stderr, "emulator: %zu threads wait at barriers that others left\n", left);
-            abort();
-        }
+    m.turn++;
+    while (!m.fibers.empty() && run_warps(c->dynamicSmemBytes)) continue;
+    size_t left = 0;
+    for (const fiber &f : m.fibers) left += !f.done;
+    if (left) {
+        fprintf(stderr, "emulator: %zu threads wait at barriers that others left\n", left);
+        abort();
     }
 }
 
@@ -225,13 +246,24 @@ const uint8_t *emulated_exchange(const void *mine, size_t n, size_t *stride)
     return all;
 }
 
+static void take_place(const copy &c)
+{
+    memcpy(c.to, c.from, (size_t)c.bytes);
+    memset(c.to + c.bytes, 0, (size_t)(c.of - c.bytes));
+}
+
+/* As late as it may, or, in four of eight blocks, at once. */
 void emulated_copy(uint8_t *to, const uint8_t *from, int bytes, int of)
 {
     if ((uintptr_t)to % (uintptr_t)of || (bytes > 0 && (uintptr_t)from % (uintptr_t)of)) {
         fprintf(stderr, "emulator: a copy of %d bytes that is not aligned\n", of);
         abort();
     }
-    m.running->open.push_back({to, from, bytes, of});
+    const copy c = {to, from, bytes, of};
+    if (m.turn / 4 % 2)
+        take_place(c);
+    else
+        m.running->open.push_back(c);
 }
 
 void emulated_commit()
@@ -244,15 +276,12 @@ void emulated_copies_wait(int left)
 {
     std::deque<std::vector<copy>> &g = m.running->groups;
     for (; g.size() > (size_t)left; g.pop_front())
-        for (const copy &c : g.front()) {
-            memcpy(c.to, c.from, (size_t)c.bytes);
-            memset(c.to + c.bytes, 0, (size_t)(c.of - c.bytes));
-        }
+        for (const copy &c : g.front()) take_place(c);
 }
 
 void emulated_product(std::function<void()> f)
 {
-    if (m.backwards)
+    if (m.turn % 2)
         m.running->products.push_back(std::move(f));
     else
         f();
