@@ -219,11 +219,36 @@ static dnnl_status_t describe(dnnl_primitive_desc_t *out, cpu_session *s, const 
                                d->src, d->weights, d->bias, d->dst, strides, dilates, lo, hi, attr);
 }
 
-static bool is_slow(dnnl_primitive_desc_t pd)
+static const char *impl_of(dnnl_primitive_desc_t pd)
 {
     const char *name = "";
     dnnl_primitive_desc_query(pd, dnnl_query_impl_info_str, 0, (void *)&name);
-    return strncmp(name, "ref", 3) == 0 || strncmp(name, "gemm:ref", 8) == 0;
+    return name;
+}
+
+static bool is_slow(dnnl_primitive_desc_t pd)
+{
+    return strncmp(impl_of(pd), "ref", 3) == 0 || strncmp(impl_of(pd), "gemm:ref", 8) == 0;
+}
+
+/* Of 1 x 1 convolutions oneDNN has two AMX kernels. The one that it takes where the other cannot do
+ * the activation (SiLU) loses to VNNI below 512 input channels, up to 2.5 times: docs/engines.md.
+ */
+static dnnl_status_t leave_slow_amx(dnnl_primitive_desc_t *pd, cpu_session *s, const geometry *g,
+                                    const descs *d, dnnl_primitive_attr_t attr)
+{
+    enum { PAYS = 512 };
+    dnnl_primitive_desc_t other;
+    if (g->c >= PAYS || strcmp(impl_of(*pd), "jit_1x1:avx512_core_amx") != 0) return dnnl_success;
+    dnnl_status_t ds = describe(&other, s, g, d, attr);
+    while (ds == dnnl_success && strcmp(impl_of(other), "brgconv_1x1:avx512_core_vnni") != 0)
+        ds = dnnl_primitive_desc_next_impl(other);
+    if (ds == dnnl_success) {
+        dnnl_primitive_desc_t slow = *pd;
+        *pd = other;
+        other = slow;
+    }
+    return other ? dnnl_primitive_desc_destroy(other) : dnnl_success;
 }
 
 /* ---- arguments ---- */
@@ -341,6 +366,7 @@ static pq_status make_primitive(pq_ctx *ctx, cpu_session *s, cpu_conv *c, const 
                         apart ? dnnl_f32 : data_type(y->dtype), c->bias != NULL);
         if (st == PQ_OK) st = make_attr(ctx, &attr, p, step, &c->g, apart);
         dnnl_status_t ds = st == PQ_OK ? describe(&pd, s, &c->g, &d, attr) : dnnl_success;
+        if (pd && ds == dnnl_success) ds = leave_slow_amx(&pd, s, &c->g, &d, attr);
         if (attr) dnnl_primitive_attr_destroy(attr);
         free_descs(&d);
         if (st != PQ_OK) goto out;
@@ -354,7 +380,7 @@ static pq_status make_primitive(pq_ctx *ctx, cpu_session *s, cpu_conv *c, const 
     }
     c->sum_inside = !c->apart && step->residual != PQ_NONE;
     CPU_DNNL(ctx, dnnl_primitive_create(&c->primitive, pd));
-    dnnl_primitive_desc_query(pd, dnnl_query_impl_info_str, 0, (void *)&c->impl);
+    c->impl = impl_of(pd);
     CPU_DNNL(ctx,
              dnnl_memory_create(&c->src, dnnl_primitive_desc_query_md(pd, dnnl_query_src_md, 0),
                                 s->engine, DNNL_MEMORY_NONE));
