@@ -114,27 +114,33 @@ static bool add_operators(cJSON *to, const cli_work *w, const cli_decision *d)
     return list != NULL;
 }
 
+/* An assignment, a character an operator: "0" full precision, "h" half, "1" INT8. */
+static bool add_labels(cJSON *x, const uint8_t *label, size_t n)
+{
+    char *bits = cJSON_malloc(n + 1);
+    if (!bits) return false;
+    for (size_t k = 0; k < n; k++) bits[k] = "0h1"[label[k]];
+    bits[n] = 0;
+    const bool ok = cJSON_AddStringToObject(x, "int8", bits) != NULL;
+    cJSON_free(bits);
+    return ok;
+}
+
 /* A point that the model alone knows: its time in the measure of the table's rows. */
 static bool add_predicted(cJSON *list, const cli_decision *d, const struct pq_front_point *q,
                           double scale)
 {
     const size_t n = d->scores->units.n_ops;
     uint8_t *label = cJSON_malloc(n);
-    char *bits = cJSON_malloc(n + 1);
     cJSON *x = cJSON_CreateObject();
     double kept = 0;
-    bool ok = cJSON_AddItemToArray(list, x) && label && bits;
+    bool ok = cJSON_AddItemToArray(list, x) && label;
     if (ok) pq_model_label(&d->model, &d->scores->units, q->x, label);
-    for (size_t k = 0; ok && k < n; k++) {
-        bits[k] = "0h1"[label[k]];
-        kept += label[k] != PQ_LABEL_INT8;
-    }
-    if (ok) bits[n] = 0;
+    for (size_t k = 0; ok && k < n; k++) kept += label[k] != PQ_LABEL_INT8;
     ok = ok && cli_add_number(x, "drop", q->damage) && cli_add_number(x, "ms", scale * q->ms) &&
-         cli_add_number(x, "kept", kept) && cJSON_AddStringToObject(x, "int8", bits) &&
+         cli_add_number(x, "kept", kept) && add_labels(x, label, n) &&
          cJSON_AddTrueToObject(x, "predicted");
     cJSON_free(label);
-    cJSON_free(bits);
     return ok;
 }
 
@@ -166,22 +172,15 @@ static bool add_front(cJSON *to, const cli_outcome *o)
     for (size_t i = 0; i < d->n_front; i++) {
         const pq_choice *c = &d->front[i];
         cJSON *x = cJSON_CreateObject();
-        char *bits = NULL;
         if (!cJSON_AddItemToArray(list, x)) return false;
-        bool ok = add_drop(x, &c->measured) && cli_add_number(x, "ms", d->front_ms[i]) &&
-                  cli_add_number(x, "predicted_drop", c->predicted) &&
-                  cli_add_number(x, "predicted_ms", c->ms) &&
-                  cli_add_number(x, "full_ms", d->front_full_ms) &&
-                  cli_add_number(x, "predicted_full_ms", d->latency->fit.full_ms) &&
-                  cli_add_number(x, "kept", (double)c->n_kept) &&
-                  (bits = cJSON_malloc(c->n + 1)) != NULL;
-        for (size_t k = 0; ok && k < c->n; k++) bits[k] = "0h1"[c->label[k]];
-        if (ok) bits[c->n] = 0;
-        ok = ok && cJSON_AddStringToObject(x, "int8", bits) &&
-             cJSON_AddBoolToObject(x, "chosen", memcmp(c->label, d->choice.label, c->n) == 0) !=
-                 NULL;
-        cJSON_free(bits);
-        if (!ok) return false;
+        if (!(add_drop(x, &c->measured) && cli_add_number(x, "ms", d->front_ms[i]) &&
+              cli_add_number(x, "predicted_drop", c->predicted) &&
+              cli_add_number(x, "predicted_ms", c->ms) &&
+              cli_add_number(x, "full_ms", d->front_full_ms) &&
+              cli_add_number(x, "predicted_full_ms", d->latency->fit.full_ms) &&
+              cli_add_number(x, "kept", (double)c->n_kept) && add_labels(x, c->label, c->n) &&
+              cJSON_AddBoolToObject(x, "chosen", memcmp(c->label, d->choice.label, c->n) == 0)))
+            return false;
     }
     return true;
 }

@@ -4,6 +4,7 @@
 #include <math.h>
 #include <stdlib.h>
 
+#include "base/rng.h"
 #include "engine/cuda/cuda.h"
 
 enum { RUNS = 21 };
@@ -20,15 +21,12 @@ typedef struct trial {
 static pq_status fill_inputs(pq_ctx *ctx, const cu_session *s)
 {
     float *noise = NULL;
-    uint32_t state = 1;
+    pq_rng rng = {1};
     pq_status st = PQ_OK;
     for (size_t i = 0; i < s->base.n_inputs; i++) {
         const size_t n = (size_t)pq_shape_count(&s->base.input_shape[i]);
         PQ_TRY(pq_alloc(ctx, &noise, n, sizeof *noise));
-        for (size_t k = 0; k < n; k++) {
-            state = state * 1664525u + 1013904223u;
-            noise[k] = (float)(state >> 24);
-        }
+        for (size_t k = 0; k < n; k++) noise[k] = (float)pq_rng_below(&rng, 256);
         CU_TRY(ctx, cudaMemcpy(s->input[i], noise, n * sizeof *noise, cudaMemcpyHostToDevice));
         pq_free(noise);
         noise = NULL;

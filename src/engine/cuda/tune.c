@@ -288,7 +288,7 @@ static pq_status choose_all(pq_ctx *ctx, cu_session *s)
         n_layers++;
         PQ_TRY(choose(ctx, s, i, &tuned, fresh, &n_fresh));
     }
-    if (4 * n_fresh >= n_layers) PQ_TRY(cu_settle(ctx, s, fresh, n_fresh));
+    if (n_fresh > 0 && 4 * n_fresh >= n_layers) PQ_TRY(cu_settle(ctx, s, fresh, n_fresh));
     for (size_t i = 0; i < n_fresh; i++)
         PQ_TRY(cu_tuned_add(ctx, &tuned, s, &s->node[fresh[i].node]));
 out:

@@ -156,6 +156,15 @@ static void test_shapes(void **state)
     }
 }
 
+/* The outputs, and the passes that a user's model goes through. */
+static void give_out(pq_small *s, const pq_value_id *v, size_t n)
+{
+    pq_small_outputs(s, v, n);
+    PQ_CHECK(s->ctx, pq_pass_all(s->ctx, s->g));
+    pq_graph_mark_quantizable(s->g);
+    pq_graph_seal(s->g);
+}
+
 /* Blocks that take several tiles, the last of them fewer than others: a sum, and a result in two
  * concats. */
 static void test_persistent(void **state)
@@ -182,10 +191,7 @@ static void test_persistent(void **state)
             const pq_value_id both = pq_small_node(&s, "both", PQ_OP_CONCAT, parts, 2, &channels);
             const pq_value_id out[2] = {pq_small_conv(&s, "c", both, pq_small_same(80, 8, 1, 1)),
                                         pq_small_conv(&s, "d", sum, pq_small_same(40, 8, 1, 1))};
-            pq_small_outputs(&s, out, 2);
-            PQ_CHECK(s.ctx, pq_pass_all(s.ctx, s.g));
-            pq_graph_mark_quantizable(s.g);
-            pq_graph_seal(s.g);
+            give_out(&s, out, 2);
             compare_planned(&t, s.ctx, s.g, int8, PQ_SCHEME_S8, int8 ? PQ_PREC_FP32 : PQ_PREC_FP16,
                             &force, (uint64_t)(i + 1));
             pq_small_end(&s);
@@ -237,10 +243,7 @@ static void test_ties(void **state)
         const pq_attr channels = {.axis = 1};
         const pq_value_id both = pq_small_node(&s, "both", PQ_OP_CONCAT, parts, 3, &channels);
         const pq_value_id y = pq_small_conv(&s, "c", both, pq_small_same(48, 16, 1, 1));
-        pq_small_outputs(&s, &y, 1);
-        PQ_CHECK(s.ctx, pq_pass_all(s.ctx, s.g));
-        pq_graph_mark_quantizable(s.g);
-        pq_graph_seal(s.g);
+        give_out(&s, &y, 1);
         compare_planned(&t, s.ctx, s.g, 1, PQ_SCHEME_S8, PQ_PREC_FP32, &force, seed);
         pq_small_end(&s);
     }
@@ -267,10 +270,7 @@ static void test_between(void **state)
             &s, "act", op[i % 3], pq_small_conv(&s, "a", s.x, pq_small_same(16, 40, 3, 1)));
         const pq_value_id out[2] = {pq_small_conv(&s, "b", a, pq_small_same(40, 16, 1, 1)),
                                     pq_small_conv(&s, "c", a, pq_small_same(40, 16, 3, 1))};
-        pq_small_outputs(&s, out, 2);
-        PQ_CHECK(s.ctx, pq_pass_all(s.ctx, s.g));
-        pq_graph_mark_quantizable(s.g);
-        pq_graph_seal(s.g);
+        give_out(&s, out, 2);
         compare_planned(&t, s.ctx, s.g, 0.5, PQ_SCHEME_S8, PQ_PREC_FP16, &force, (uint64_t)(i + 1));
         pq_small_end(&s);
     }
@@ -304,10 +304,7 @@ static void test_stem(void **state)
                 &s, "act", op[i % 4], pq_small_conv(&s, "a", map, pq_small_same(12, o, 3, 1)));
             const pq_value_id out[2] = {pq_small_conv(&s, "b", a, pq_small_same(o, 16, 1, 1)),
                                         pq_small_conv(&s, "c", a, pq_small_same(o, 8, 3, 1))};
-            pq_small_outputs(&s, out, 2);
-            PQ_CHECK(s.ctx, pq_pass_all(s.ctx, s.g));
-            pq_graph_mark_quantizable(s.g);
-            pq_graph_seal(s.g);
+            give_out(&s, out, 2);
             compare_planned(&t, s.ctx, s.g, of[k].share, PQ_SCHEME_S8,
                             of[k].share < 1 ? PQ_PREC_FP16 : PQ_PREC_FP32, &force,
                             (uint64_t)(i + 1));
